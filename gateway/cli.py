@@ -1,0 +1,138 @@
+"""The `gateway` command: run the gateway, show a demo, print recorded events, check a configuration."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stream.command import Parser, UsageFault, run_quietly
+
+_RUN = """examples:
+  gateway run                                        # /v1/... goes to OpenAI, with the caller's own key
+  gateway run --upstream http://127.0.0.1:8000/v1    # a server of your own
+  gateway run --config config.yaml                   # litellm's model_list, read as it is"""
+_DEMO = """example:
+  gateway demo --speed 5 --duration 60"""
+_EVENTS = """examples:
+  gateway events --since 15m
+  gateway events --follow | stream enrich --stack v100-megatron
+  gateway events --delete --caller c_0123456789abcdef"""
+_CHECK = """example:
+  gateway check config.yaml"""
+
+
+def default_data_dir() -> Path:
+    """`$XDG_DATA_HOME/trueclock`."""
+    home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(home) / "trueclock"
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="gateway", description="trueclock: how long should that LLM call have taken?")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="run the gateway", epilog=_RUN))
+    _add_demo(commands.add_parser("demo", help="show it at work on replayed traffic", epilog=_DEMO))
+    _add_events(commands.add_parser("events", help="print recorded events, enriched", epilog=_EVENTS))
+    check = commands.add_parser("check", help="check a configuration file", epilog=_CHECK)
+    check.add_argument("file", type=Path, metavar="FILE")
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=4000, help="port, 0 for a free one (default: %(default)s)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--upstream", metavar="URL", help="send everything there, with or without a trailing /v1")
+    where.add_argument("--config", type=Path, metavar="FILE", help="config.yaml with litellm's model_list")
+    _add_data_dir(parser)
+    parser.add_argument("--admin", metavar="HOST:PORT", help="page and metrics apart (default when not on loopback)")
+    parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="a Host to serve")
+    parser.add_argument("--address-file", type=Path, metavar="FILE", help="write the gateway's address there")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--speed", type=_positive, default=1.0, help="compress arrivals (default: %(default)g)")
+    parser.add_argument("--duration", type=_positive, metavar="S", help="stop after so many seconds")
+    parser.add_argument("--port", type=_port, default=4000, help="port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--address-file", type=Path, metavar="FILE", help="write the gateway's address there")
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    _add_data_dir(parser)
+    parser.add_argument("--since", metavar="WHEN", help="RFC 3339, or 15m, 6h, 7d ago (default: everything)")
+    parser.add_argument("--follow", action="store_true", help="go on as events come")
+    parser.add_argument("--caller", metavar="NAME", help="only this caller's")
+    parser.add_argument("--delete", action="store_true", help="erase the events of --caller")
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", type=Path, default=default_data_dir(), metavar="DIR", help="event log (default: %(default)s)"
+    )
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65_535:  # noqa: PLR2004
+        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _events(options: argparse.Namespace) -> int:
+    from gateway.events_command import delete_events, print_events
+
+    if options.delete:
+        if options.caller is None or options.since or options.follow:
+            raise UsageFault("--delete goes with --caller, and with nothing else")
+        return delete_events(options.data_dir, options.caller)
+    return print_events(options.data_dir, options.since, options.caller, follow=options.follow)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from gateway.config import load_config
+    from stream.coefficients import load_tables
+
+    config = load_config(options.file)
+    tables = load_tables(config.tables, stack=config.stack, aliases=config.aliases)
+    for warning in config.warnings:
+        print(warning, file=sys.stderr)
+    for name in config.model_names:
+        print(name)
+    print(f"default: {config.default.root if config.default else 'none'}")
+    print(f"stack: {tables.reference}, tables {tables.version}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from gateway.run import run
+
+    return run(options)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from gateway.run import demo
+
+    return demo(options)
+
+
+_COMMANDS = {"run": _run, "demo": _demo, "events": _events, "check": _check}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the `gateway` command and give its exit status."""
+    options = _parser().parse_args(argv)
+    return run_quietly(f"gateway {options.command}", lambda: _COMMANDS[options.command](options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""`config.yaml`: litellm's `model_list` read as it is, and our own section `trueclock:`.
+
+`load_config(path)` gives a `Config` or raises `ConfigError`, one line with file,
+line, entry and what to do; `default_config(url)` is the configuration without a
+file. docs/configuration.md describes every key.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.base_url import base_url
+from gateway.model_list import Entries, read_model_list, seconds
+from gateway.providers import DIALECT, Provider, provider_name
+from gateway.routes import Config, Route, Timeouts, Upstream
+from gateway.yaml_lines import ConfigError, Node, read_yaml
+
+__all__ = ["Config", "ConfigError", "Route", "Timeouts", "Upstream", "default_config", "load_config"]
+
+OPENAI = "https://api.openai.com"
+
+_LITELLMS_OWN = frozenset({
+    "litellm_settings", "general_settings", "router_settings", "environment_variables", "credential_list",
+    "callback_settings", "mcp_servers", "mcp_tools", "mcp_aliases", "guardrails", "prompts", "policies",
+    "policy_attachments", "plugins", "files_settings", "finetune_settings", "assistant_settings",
+    "vector_store_registry", "search_tools", "sandbox_tools", "default_vertex_config", "agents", "agent_list",
+    "worker_registry", "include",
+})  # fmt: skip
+_SECTIONS = ("model_list", "trueclock")
+_OWN_KEYS = ("upstream", "timeouts", "body_limit_bytes", "retention", "stack", "tables", "aliases", "callers")
+_TIMEOUTS = {"connect_seconds": "connect", "first_byte_seconds": "first_byte", "total_seconds": "total"}
+
+
+def default_config(upstream_url: str | None = None) -> Config:
+    """The configuration without a file: everything to one upstream (OpenAI), the caller's own key."""
+    return Config(default=_plain_upstream(upstream_url or OPENAI, Timeouts()))
+
+
+def load_config(path: Path) -> Config:
+    """Read `path`; environment variables that it names are looked up now."""
+    root = read_yaml(path)
+    sections = _written({} if root.empty else root.mapping((*_SECTIONS, *_LITELLMS_OWN)))
+    own = _written(sections["trueclock"].mapping(_OWN_KEYS)) if "trueclock" in sections else {}
+    timeouts = _timeouts(own)
+    ignored = (node for key, node in sections.items() if key in _LITELLMS_OWN)
+    warnings = [str(node.error("a setting of litellm's own, ignored")) for node in ignored]
+    exact, wildcards = _entries(sections, timeouts, warnings)
+    return Config(
+        default=_default(own, timeouts, any_entry=bool(exact or wildcards)),
+        exact=exact,
+        wildcards=wildcards,
+        warnings=tuple(warnings),
+        **_limits(own),
+        stack=own["stack"].text() if "stack" in own else None,
+        tables=_tables(own, path.parent),
+        aliases=_texts(own, "aliases"),
+        callers=_callers(own),
+    )
+
+
+def _written(nodes: Mapping[str, Node]) -> dict[str, Node]:
+    """The keys that hold something: a key with nothing after it counts as absent."""
+    return {key: node for key, node in nodes.items() if not node.empty}
+
+
+def _plain_upstream(url: str, timeouts: Timeouts) -> Upstream:
+    """The upstream at `url`: its provider is known by its host, else it is `openai`, the dialect."""
+    base = base_url(url)
+    name, known = _provider_at(base.name)
+    drops_v1 = base.drops_v1 or (known.drops_v1 and base.bare)
+    return Upstream(base.name, provider_name(name), base.root, drops_v1=drops_v1, timeouts=timeouts)
+
+
+def _provider_at(host: str) -> tuple[str, Provider]:
+    known = (pair for pair in DIALECT.items() if pair[1].base and base_url(pair[1].base).name == host)
+    return next(known, ("openai", Provider()))
+
+
+def _default(own: Mapping[str, Node], timeouts: Timeouts, *, any_entry: bool) -> Upstream | None:
+    if "upstream" not in own:
+        return None if any_entry else _plain_upstream(OPENAI, timeouts)
+    url = own["upstream"].text()
+    try:
+        return _plain_upstream(url, timeouts)
+    except ConfigError as error:
+        raise own["upstream"].error(str(error)) from None
+
+
+def _entries(sections: Mapping[str, Node], timeouts: Timeouts, warnings: list[str]) -> Entries:
+    if "model_list" not in sections:
+        return {}, ()
+    return read_model_list(sections["model_list"], timeouts, lambda warning: warnings.append(str(warning)))
+
+
+def _timeouts(own: Mapping[str, Node]) -> Timeouts:
+    given = own["timeouts"].mapping(_TIMEOUTS) if "timeouts" in own else {}
+    return Timeouts(**{_TIMEOUTS[key]: seconds(node) for key, node in given.items()})
+
+
+def _limits(own: Mapping[str, Node]) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    if "body_limit_bytes" in own:
+        limits["body_limit_bytes"] = own["body_limit_bytes"].integer(least=1)
+    retention = own["retention"].mapping(("days", "bytes")) if "retention" in own else {}
+    if "days" in retention:
+        limits["retention_days"] = retention["days"].number(least=0.001)
+    if "bytes" in retention:
+        limits["retention_bytes"] = retention["bytes"].integer(least=1)
+    return limits
+
+
+def _tables(own: Mapping[str, Node], folder: Path) -> tuple[Path, ...]:
+    nodes = own["tables"].items() if "tables" in own else []
+    return tuple(_table(node, folder / node.text()) for node in nodes)
+
+
+def _table(node: Node, path: Path) -> Path:
+    if not path.is_file():
+        raise node.error(f"no such file: {path}")
+    return path
+
+
+def _texts(own: Mapping[str, Node], key: str) -> dict[str, str]:
+    nodes = own[key].mapping() if key in own else {}
+    return {name: node.text() for name, node in nodes.items()}
+
+
+def _callers(own: Mapping[str, Node]) -> dict[str, str]:
+    """The callers' names by key: written the other way round, since a name is what can be shown."""
+    names: dict[str, str] = {}
+    for name, key in _texts(own, "callers").items():
+        node = own["callers"].mapping()[name]
+        if not key:
+            raise node.error("the key is empty")
+        if key in names:
+            raise node.error(f"the same key as {names[key]!r}'s")
+        names[key] = name
+    return names

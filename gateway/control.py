@@ -1,0 +1,160 @@
+"""The control side: tails every worker's log into the embedded stream, and answers on the gateway's own paths.
+
+It shares no memory with the workers but their `WorkerStatus`, so that it works the same in a process of its own.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.log import LogCounts, LogError, LogReader, log_files
+from stream.coefficients import Tables, tables_to_json
+from stream.embedded import EmbeddedStream
+
+POLL_SECONDS = 0.1
+SAVE_SECONDS = 1.0
+_SLICE = 50  # events taken before the loop gets its turn: under a millisecond
+
+logger = logging.getLogger("trueclock.control")
+
+
+class WorkerStatus:
+    """What a worker tells of itself, beside its log: requests in flight and the log writer's counts."""
+
+    def __init__(self, active: Callable[[], int], counts: LogCounts) -> None:
+        self.active = active
+        self.counts = counts
+
+
+class Control:
+    """Owns enrichment, metrics and the data behind the page."""
+
+    def __init__(self, data_dir: Path, tables: Tables, workers: list[WorkerStatus], version: str) -> None:
+        self.stream = EmbeddedStream(data_dir / "stream.sqlite", tables)
+        self.version = version
+        self._data_dir = data_dir
+        self._workers = workers
+        self._readers: dict[str, LogReader] = {}
+        self._saved_at = 0.0
+        self.registry = CollectorRegistry()
+        self.registry.register(self.stream.metrics)
+        self.registry.register(_GatewayCollector(self))
+        ProcessCollector(registry=self.registry)
+        keep_tables(data_dir, tables)
+
+    async def run(self) -> None:
+        """Follow the logs until cancelled."""
+        while True:
+            busy = await self.catch_up()
+            if time.monotonic() - self._saved_at > SAVE_SECONDS:
+                self.stream.save()
+                self._saved_at = time.monotonic()
+            await asyncio.sleep(0.0 if busy else POLL_SECONDS)
+
+    async def catch_up(self) -> bool:
+        """Take one slice of every log; whether there was anything."""
+        busy = False
+        for path in log_files(self._data_dir):
+            busy |= self._take_slice(path)
+            await asyncio.sleep(0)
+        return busy
+
+    def _take_slice(self, path: Path) -> bool:
+        name = path.stem
+        reader = self._readers.get(name) or self._open(name, path)
+        if reader is None:
+            return False
+        cursor = self.stream.cursor(name)
+        batch = reader.read(cursor.row, _SLICE)
+        if batch.rows or batch.missed:
+            self.stream.take(name, batch.rows, batch.missed)
+        return len(batch.rows) == _SLICE
+
+    def _open(self, name: str, path: Path) -> LogReader | None:
+        try:
+            reader = self._readers[name] = LogReader(path)
+        except LogError as error:
+            logger.warning("%s", error)
+            return None
+        if reader.status()["last_row"] < self.stream.cursor(name).row:
+            logger.warning("%s is a new file: reading it from its beginning", path)
+            self.stream.restart(name)
+        return reader
+
+    def log_status(self) -> dict[str, Any]:
+        """The state of the event log over all workers."""
+        held = {name: reader.status() for name, reader in self._readers.items()}
+        counts = [worker.counts for worker in self._workers]
+        return {
+            "rows": sum(status["rows"] for status in held.values()),
+            "bytes": sum(status["bytes"] for status in held.values()),
+            "backlog": sum(max(s["last_row"] - self.stream.cursor(name).row, 0) for name, s in held.items()),
+            "dropped": {
+                "disk": sum(count.dropped for count in counts),
+                "retention": sum(cursor.missed for cursor in self.stream.cursors.values()),
+                "unreadable": sum(cursor.unreadable for cursor in self.stream.cursors.values()),
+            },
+            "failing": next((count.failing for count in counts if count.failing), self.stream.failing),
+            "slowest_commit_seconds": max((count.slowest_commit_seconds for count in counts), default=0.0),
+        }
+
+    def active(self) -> int:
+        """Requests in flight."""
+        return sum(worker.active() for worker in self._workers)
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def close(self) -> None:
+        """Take what is left in the logs, save, and close."""
+        for path in log_files(self._data_dir):
+            while self._take_slice(path):
+                pass
+        self.stream.close()
+        for reader in self._readers.values():
+            reader.close()
+
+
+class _GatewayCollector(Collector):
+    """Metrics of the gateway itself."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def collect(self) -> Iterable[Metric]:
+        log = self._control.log_status()
+        yield InfoMetricFamily("trueclock_build", "The program's version.", {"version": self._control.version})
+        yield GaugeMetricFamily("trueclock_requests_in_flight", "Requests in flight.", self._control.active())
+        yield GaugeMetricFamily("trueclock_event_log_rows", "Events held in the log.", log["rows"])
+        yield GaugeMetricFamily("trueclock_event_log_bytes", "Bytes that the log's data take.", log["bytes"])
+        yield GaugeMetricFamily("trueclock_event_log_backlog", "Events not enriched yet.", log["backlog"])
+        yield GaugeMetricFamily(
+            "trueclock_event_log_slowest_commit_seconds",
+            "The longest commit of events since start.",
+            log["slowest_commit_seconds"],
+        )
+        yield GaugeMetricFamily(
+            "trueclock_event_log_failing", "1 while events cannot be written.", float(log["failing"] is not None)
+        )
+        dropped = CounterMetricFamily("trueclock_events_dropped", "Events lost, by reason.", labels=["reason"])
+        for reason, count in log["dropped"].items():
+            dropped.add_metric([reason], count)
+        yield dropped
+
+
+def keep_tables(data_dir: Path, tables: Tables) -> None:
+    """Keep the tables in use beside the log, so that its readers give events the same values."""
+    path = data_dir / "tables.json"
+    try:
+        path.with_suffix(".new").write_bytes(tables_to_json(tables))
+        path.with_suffix(".new").replace(path)
+    except OSError as error:
+        logger.warning("%s: the tables in use cannot be kept: %s", path, error.strerror)

@@ -1,0 +1,122 @@
+"""Headers on their way through: which pass, who is calling, and what `x-trueclock-*` says."""
+
+import hmac
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gateway.recorder import Labels
+from gateway.routes import Upstream
+
+HOP_BY_HOP = frozenset({
+    b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization",
+    b"te", b"trailer", b"trailers", b"transfer-encoding", b"upgrade",
+})  # fmt: skip
+"""Headers that speak of one connection only (RFC 9110, 7.6.1)."""
+_NOT_SENT = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
+_KEY_HEADERS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
+_MAX_TAGS = 32
+_MAX_TEXT = 128
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+
+def _named_by_connection(headers: RawHeaders) -> set[bytes]:
+    names: set[bytes] = set()
+    for name, value in headers:
+        if name.lower() == b"connection":
+            names.update(part.strip().lower() for part in value.split(b","))
+    return names - {b"close", b"keep-alive"}
+
+
+def to_upstream(headers: RawHeaders, upstream: Upstream, *, identity: bool) -> CIMultiDict[str]:
+    """The request's headers as the upstream gets them, in order and as written.
+
+    Connection headers, Host, and `x-trueclock-*` stay here; with `identity` no compressed reply is asked for;
+    the upstream's configured key and headers take the place of the caller's. Raises UnicodeDecodeError.
+    """
+    sent: CIMultiDict[str] = CIMultiDict()
+    dropped = _named_by_connection(headers)
+    for name, value in headers:
+        low = name.lower()
+        if low in _NOT_SENT or low in dropped or low.startswith(b"x-trueclock-"):
+            continue
+        if identity and low == b"accept-encoding":
+            continue
+        sent.add(name.decode("ascii"), value.decode())
+    if identity:
+        sent["Accept-Encoding"] = "identity"
+    if upstream.api_key is not None:
+        sent["Authorization"] = f"Bearer {upstream.api_key}"
+    for name, text in upstream.headers:
+        sent[name] = text
+    return sent
+
+
+def to_client(headers: RawHeaders, *, plain: bool, resized: bool) -> list[tuple[bytes, bytes]]:
+    """The reply's headers as the client gets them: in order, byte for byte, without those of the connection.
+
+    `plain`: the body was decoded on its way; `resized`: its length changes.
+    """
+    dropped = HOP_BY_HOP | _named_by_connection(headers)
+    if plain:
+        dropped |= {b"content-encoding"}
+    if plain or resized:
+        dropped |= {b"content-length"}
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
+
+
+class Callers:
+    """Names callers without keeping their keys: a configured name, else a salted hash."""
+
+    def __init__(self, salt: bytes, names: Mapping[str, str]) -> None:
+        self._salt = salt
+        self._names = names
+
+    def name(self, headers: CIMultiDictProxy[str]) -> str | None:
+        """The caller of a request; None when it carries no key."""
+        for header in _KEY_HEADERS:
+            value = headers.get(header)
+            if value:
+                key = value.removeprefix("Bearer ").strip()
+                digest = hmac.digest(self._salt, key.encode("utf-8", "surrogateescape"), "blake2s")
+                return self._names.get(key) or "c_" + digest[:8].hex()
+        return None
+
+
+def load_salt(data_dir: Path) -> bytes:
+    """The data directory's salt, made once, readable by its owner alone."""
+    path = data_dir / "salt"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        salt = path.read_bytes()
+        if len(salt) >= 16:
+            return salt
+        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC, 0o600)
+    salt = os.urandom(32)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(salt)
+    return salt
+
+
+def labels_of(headers: CIMultiDictProxy[str], callers: Callers) -> Labels:
+    """Caller, tags, problem and strategy of a request."""
+    tags = headers.get("x-trueclock-tags")
+    return Labels(
+        caller=callers.name(headers),
+        tags=_tags(tags) if tags else (),
+        problem=_text(headers.get("x-trueclock-problem")),
+        strategy=_text(headers.get("x-trueclock-strategy")),
+    )
+
+
+def _text(value: str | None) -> str | None:
+    return value[:_MAX_TEXT].encode("utf-8", "replace").decode() if value else None
+
+
+def _tags(value: str) -> tuple[str, ...]:
+    parts = (part.strip() for part in value.split(",", _MAX_TAGS)[:_MAX_TAGS])
+    return tuple(_text(part) or "" for part in parts if part)

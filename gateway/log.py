@@ -1,0 +1,305 @@
+"""The event log: one SQLite file a worker, written in groups, read by cursor, pruned by age and size.
+
+A writer groups what one tick of the loop brings into one commit, and whoever appended waits for it: an event
+is safe against the death of the process (not of the machine: `synchronous=OFF`) before its reply is complete.
+AUTOINCREMENT matters: without it an emptied table would reuse row numbers, and cursors would skip events.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE events (row INTEGER PRIMARY KEY AUTOINCREMENT, ended REAL NOT NULL, caller TEXT, event BLOB NOT NULL);
+CREATE TABLE retention (only INTEGER PRIMARY KEY CHECK (only = 1), pruned_to INTEGER NOT NULL);
+INSERT INTO retention VALUES (1, 0);
+"""
+_RETRY_SECONDS = 0.005
+_GIVE_UP_SECONDS = 1.0
+_PRUNE_AT_ONCE = 64
+_CHECK_SECONDS = 1.0
+
+logger = logging.getLogger("trueclock.log")
+
+
+class LogError(OSError):
+    """The log cannot be used; `str(error)` is one line: what, where, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is kept: events no older than `days`, and no more than `bytes` of them (as the file counts)."""
+
+    days: float = 7.0
+    bytes: int = 1 << 30
+
+
+def log_files(data_dir: Path) -> list[Path]:
+    """The log files of a data directory, one for each worker that ever wrote."""
+    return sorted(data_dir.glob("events-*.sqlite"))
+
+
+def open_log(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open, create or migrate a log file; raises LogError, also for one that a newer program wrote."""
+    try:
+        db = _connect(path, read_only=read_only)
+        if not read_only:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=OFF")
+            db.execute("PRAGMA wal_autocheckpoint=1000")
+        _migrate(db, path, read_only=read_only)
+    except sqlite3.Error as error:
+        raise LogError(f"{path}: the event log cannot be opened: {error}") from None
+    return db
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    # A reader opens read-write where it may: after a kill -9 somebody has to recover the write-ahead log.
+    modes = ("rw", "ro") if read_only else ("rwc",)
+    for mode in modes[:-1]:
+        try:
+            return _open_file(path, mode)
+        except sqlite3.Error:
+            continue
+    return _open_file(path, modes[-1])
+
+
+def _open_file(path: Path, mode: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=0.0, check_same_thread=False
+    )
+    db.execute("PRAGMA schema_version").fetchone()  # opening is lazy: touch the file now
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise LogError(
+            f"{path}: written by a newer trueclock (log version {version}, this one knows {SCHEMA_VERSION}); "
+            "upgrade trueclock, or use another --data-dir"
+        )
+    if version == 0 and not read_only:
+        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+
+
+@dataclass(slots=True)
+class LogCounts:
+    """What a writer did since its process started: events and seconds."""
+
+    written: int = 0
+    dropped: int = 0
+    commits: int = 0
+    slowest_commit_seconds: float = 0.0
+    failing: str | None = None
+
+
+class LogWriter:
+    """Appends events on one event loop. Never raises for the disk: a lost event is counted and shown."""
+
+    def __init__(self, path: Path, retention: Retention, wall: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.counts = LogCounts()
+        self._retention = retention
+        self._wall = wall
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[float, str | None, bytes]] = []
+        self._tick: asyncio.Future[None] | None = None
+        self._first_try = 0.0
+        self._next_check = 0.0
+        self._prune = False
+        self._db: sqlite3.Connection | None = None
+        try:
+            self._db = open_log(path)
+        except LogError as error:
+            if "newer trueclock" in str(error):
+                raise
+            self._fail(str(error))
+
+    def append(self, ended: float, caller: str | None, event: bytes) -> asyncio.Future[None]:
+        """Add one event; the future is done when it is committed, or given up and counted."""
+        self._waiting.append((ended, caller, event))
+        tick = self._tick
+        if tick is None:
+            tick = self._tick = self._loop.create_future()
+            self._loop.call_soon(self._flush)
+        return tick
+
+    def _flush(self) -> None:
+        rows, tick = self._waiting, self._tick
+        if not rows:
+            return
+        began = time.monotonic()
+        try:
+            self._commit(rows)
+        except sqlite3.Error as error:
+            if self._retry(error, began):
+                return
+            self.counts.dropped += len(rows)
+            self._fail(f"{self.path}: {error}")
+        else:
+            self.counts.written += len(rows)
+            self.counts.failing = None
+        self.counts.commits += 1
+        self.counts.slowest_commit_seconds = max(self.counts.slowest_commit_seconds, time.monotonic() - began)
+        self._first_try = 0.0
+        self._waiting, self._tick = [], None
+        if tick is not None and not tick.done():
+            tick.set_result(None)
+
+    def _retry(self, error: sqlite3.Error, now: float) -> bool:
+        """Another connection (a delete by hand) holds the file for a moment: wait off the loop, not for long."""
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+            return False
+        self._first_try = self._first_try or now
+        if now - self._first_try > _GIVE_UP_SECONDS:
+            return False
+        self._loop.call_later(_RETRY_SECONDS, self._flush)
+        return True
+
+    def _commit(self, rows: list[tuple[float, str | None, bytes]]) -> None:
+        db = self._db
+        if db is None:  # the disk may have come back
+            db = self._reopen()
+        now = self._wall()
+        if now >= self._next_check or self._next_check - now > _CHECK_SECONDS:
+            self._next_check = now + _CHECK_SECONDS
+            self._prune = self._overfull(db, now)
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            db.executemany("INSERT INTO events (ended, caller, event) VALUES (?, ?, ?)", rows)
+            if self._prune:
+                self._prune_some(db, len(rows))
+            db.execute("COMMIT")
+        except sqlite3.Error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _reopen(self) -> sqlite3.Connection:
+        try:
+            self._db = open_log(self.path)
+        except LogError as error:
+            raise sqlite3.OperationalError(str(error)) from None
+        return self._db
+
+    def _overfull(self, db: sqlite3.Connection, now: float) -> bool:
+        oldest = db.execute("SELECT ended FROM events ORDER BY row LIMIT 1").fetchone()
+        if oldest is None:
+            return False
+        if oldest[0] < now - self._retention.days * 86_400:
+            return True
+        return used_bytes(db) > self._retention.bytes
+
+    def _prune_some(self, db: sqlite3.Connection, added: int) -> None:
+        """Delete a few of the oldest rows, more than were added, so that no tick is long and the file shrinks."""
+        oldest = db.execute(
+            "SELECT row FROM events ORDER BY row LIMIT ?", (max(_PRUNE_AT_ONCE, 2 * added),)
+        ).fetchall()
+        if len(oldest) > added:
+            last = oldest[-1][0]
+            db.execute("DELETE FROM events WHERE row <= ?", (last,))
+            db.execute("UPDATE retention SET pruned_to = ?", (last,))
+
+    def _fail(self, reason: str) -> None:
+        if self.counts.failing is None:
+            logger.error("events are being lost: %s; free the disk or fix the directory: recording then goes on", reason)
+        self.counts.failing = reason
+
+    def close(self) -> None:
+        """Commit what waits and close the file."""
+        self._flush()
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """Bytes of the file that hold data: pages less free ones."""
+    pages = db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0]
+    size: int = pages * db.execute("PRAGMA page_size").fetchone()[0]
+    return size
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows read from a log: (row, event) in order, and how many retention had deleted before they were read."""
+
+    rows: list[tuple[int, bytes]]
+    missed: int = 0
+
+
+class LogReader:
+    """Reads a log by cursor, from any process. The cursor itself is the reader's own affair."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db = open_log(path, read_only=True)
+
+    def read(self, after: int, limit: int) -> Batch:
+        """Up to `limit` events after row `after`; none while the file is being created or is locked."""
+        try:
+            rows = self._db.execute(
+                "SELECT row, event FROM events WHERE row > ? ORDER BY row LIMIT ?", (after, limit)
+            ).fetchall()
+            if rows and rows[0][0] == after + 1:
+                return Batch(rows)
+            pruned_to: int = self._db.execute("SELECT pruned_to FROM retention").fetchone()[0]
+        except sqlite3.OperationalError:
+            return Batch([])
+        if rows:  # retention may have gone on between the two looks
+            pruned_to = min(pruned_to, rows[0][0] - 1)
+        return Batch(rows, max(pruned_to - after, 0))
+
+    def since(self, moment: float) -> Iterator[tuple[float, int, bytes]]:
+        """Events that ended at or after `moment` (seconds since 1970), as (ended, row, event), in their order."""
+        yield from self._db.execute("SELECT ended, row, event FROM events WHERE ended >= ? ORDER BY row", (moment,))
+
+    def row_before(self, moment: float) -> int:
+        """The number of the last row that ended before `moment`."""
+        found = self._db.execute("SELECT max(row) FROM events WHERE ended < ?", (moment,)).fetchone()
+        return found[0] or 0
+
+    def status(self) -> dict[str, int]:
+        """Rows and bytes held, and the last row number given."""
+        try:
+            last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+            first = self._db.execute("SELECT row FROM events ORDER BY row LIMIT 1").fetchone()
+        except sqlite3.OperationalError:
+            return {"rows": 0, "bytes": 0, "last_row": 0}
+        newest = last[0] if last else 0
+        return {
+            "rows": newest - first[0] + 1 if first else 0,
+            "bytes": used_bytes(self._db),
+            "last_row": newest,
+        }
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+
+def delete_caller(path: Path, caller: str) -> int:
+    """Erase one caller's events from a log, in small steps so that a running writer hardly waits; their count."""
+    db = open_log(path)
+    db.execute("PRAGMA busy_timeout=5000")
+    db.execute("PRAGMA secure_delete=ON")
+    deleted = 0
+    try:
+        while True:
+            step = db.execute(
+                "DELETE FROM events WHERE row IN (SELECT row FROM events WHERE caller = ? LIMIT 500)", (caller,)
+            ).rowcount
+            deleted += step
+            if step <= 0:
+                break
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        db.close()
+    return deleted

@@ -1,0 +1,189 @@
+"""The proxy: one handler that forwards a request, passes the reply on as it is read, and records it once.
+
+The order matters: an event is durable before the bytes that complete its reply go out, and nothing that
+happens to the recording changes or fails a request.
+"""
+
+import asyncio
+import time
+from time import monotonic
+
+from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+from gateway.ask import LARGE_BODY, USAGE_ROUTES, Ask, outgoing_body, read_ask, route_of
+from gateway.client_reply import ClientReply
+from gateway.encoding import UndecodableBody
+from gateway.exchange import Exchange
+from gateway.headers import Callers, labels_of, to_upstream
+from gateway.log import LogWriter
+from gateway.recorder import BytesPerToken, Recorder
+from gateway.refusal import Refusal, refusal_reply
+from gateway.reply import BodyReader, WholeBody
+from gateway.routes import Config, Route
+from gateway.upstream import Reply, UpstreamError, Upstreams
+from stream.events import RequestEvent, encode_event
+
+_ERROR_BODY_LIMIT = 1 << 16
+
+
+class Proxy:
+    """Serves every path that is an upstream's. Lives on one event loop."""
+
+    def __init__(self, config: Config, log: LogWriter, callers: Callers, source: str = "gateway") -> None:
+        self._config = config
+        self._log = log
+        self._callers = callers
+        self._source = source
+        self._upstreams = Upstreams()
+        self._refuses_usage: set[str] = set()
+        self._ratios: dict[str, BytesPerToken] = {}
+        self.active = 0
+
+    async def handle(self, request: BaseRequest) -> web.StreamResponse:
+        """Answer one request; however it ends, one event is recorded."""
+        recorder = Recorder(monotonic(), time.time(), route_of(request.path), self._source)
+        recorder.labels = labels_of(request.headers, self._callers)
+        exchange = Exchange(request, recorder)
+        self.active += 1
+        try:
+            return await self._answer(exchange)
+        except (asyncio.CancelledError, ConnectionError):
+            recorder.broke("client_disconnected", monotonic())
+            raise
+        finally:
+            self.active -= 1
+            if not recorder.finished:
+                self._append(exchange.event(monotonic()))
+            exchange.drop_reply()
+
+    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+        """Serve, and turn what fails into an error reply, or, once a reply has begun, into its breaking off."""
+        try:
+            async with asyncio.timeout(None) as deadline:
+                return await self._serve(exchange, deadline)
+        except Refusal as refusal:
+            failure = refusal
+        except UpstreamError as error:
+            failure = Refusal(error.status, error.kind, str(error))
+        except TimeoutError:
+            phase = "first_byte" if exchange.client is None else "total"
+            failure = Refusal(504, f"{phase}_timeout", f"the upstream took too long ({phase}_seconds)")
+        exchange.recorder.broke(failure.code, monotonic())
+        if exchange.client is None:
+            exchange.recorder.status = failure.status
+        if not exchange.recorder.finished:
+            await self._record(exchange)
+        return refusal_reply(failure) if exchange.client is None else await exchange.client.break_off()
+
+    async def _serve(self, exchange: Exchange, deadline: asyncio.Timeout) -> ClientReply:
+        recorder = exchange.recorder
+        body = await exchange.read_body(self._config.body_limit_bytes)
+        recorder.body_read, recorder.body_bytes = monotonic(), len(body)
+        coding = exchange.request.headers.get("Content-Encoding", "")
+        recorder.ask = await self._ask(body, coding)
+        route = self._config.route(recorder.ask.model)
+        if route is None:
+            raise Refusal(404, "model_not_found", "no entry of model_list serves this model, and no default upstream")
+        upstream = route.upstream
+        recorder.provider, recorder.upstream, recorder.upstream_model = upstream.provider, upstream.name, route.model
+        recorder.bytes_per_token = self._ratios.setdefault(upstream.name, BytesPerToken())
+        now = asyncio.get_running_loop().time
+        deadline.reschedule(now() + upstream.timeouts.first_byte)
+        asked_for_usage = await self._open(exchange, route, body, coding)
+        deadline.reschedule(now() + upstream.timeouts.total)
+        return await self._pass_on(exchange, asked_for_usage=asked_for_usage)
+
+    async def _ask(self, body: bytes, coding: str) -> Ask:
+        limit = self._config.body_limit_bytes
+        if len(body) > LARGE_BODY or coding:
+            return await asyncio.to_thread(read_ask, body, coding, limit)
+        return read_ask(body, coding, limit)
+
+    async def _open(self, exchange: Exchange, route: Route, body: bytes, coding: str) -> bool:
+        """Send the request; true when the upstream was asked for usage on our own account.
+
+        An upstream that refuses `stream_options` is asked once more without, and remembered.
+        """
+        recorder, ask, name = exchange.recorder, exchange.recorder.ask, route.upstream.name
+        model = route.model if route.model != ask.model and not coding else None
+        inject = (
+            ask.stream
+            and not ask.include_usage
+            and not coding
+            and recorder.route in USAGE_ROUTES
+            and name not in self._refuses_usage
+        )
+        reply = await self._send(exchange, route, outgoing_body(body, inject=inject, model=model), identity=inject)
+        if not inject or reply.status not in (400, 422):
+            return inject
+        if await exchange.says(b"stream_options", _ERROR_BODY_LIMIT):
+            self._refuses_usage.add(name)
+            recorder.attempts[-1].ended = monotonic()
+            exchange.drop_reply()
+            await self._send(exchange, route, outgoing_body(body, inject=False, model=model), identity=False)
+        return False
+
+    async def _send(self, exchange: Exchange, route: Route, body: bytes, *, identity: bool) -> Reply:
+        request, upstream = exchange.request, route.upstream
+        attempt = exchange.recorder.attempt(upstream.name, monotonic())
+        try:
+            headers = to_upstream(request.raw_headers, upstream, identity=identity)
+        except UnicodeDecodeError:
+            raise Refusal(400, "invalid_header", "a request header is not UTF-8") from None
+        target = upstream.target(exchange.origin_form())
+        reply = await self._upstreams.send(request.method, target, headers, body, upstream.timeouts.connect)
+        exchange.reply = reply
+        attempt.replied, attempt.connected, attempt.status = monotonic(), reply.connected_at, reply.status
+        return reply
+
+    async def _pass_on(self, exchange: Exchange, *, asked_for_usage: bool) -> ClientReply:
+        """Pass the reply on as it is read; its event is committed before its last bytes go."""
+        reader, client = exchange.begin(asked_for_usage=asked_for_usage)
+        recorder = exchange.recorder
+        if not isinstance(reader, WholeBody):
+            await client.write()  # a stream's head says that the upstream has begun
+        while data := await exchange.next_bytes():
+            at = monotonic()
+            try:
+                out = reader.feed(data, at)
+            except UndecodableBody as error:
+                raise UpstreamError("upstream_invalid_reply", str(error)) from None
+            if out:
+                await client.write(out)
+                recorder.backpressure += monotonic() - at
+            if reader.complete:
+                await self._complete(exchange, reader, at)
+        if not recorder.finished:
+            at = monotonic()
+            if out := reader.finish(at):
+                await client.write(out)
+            await self._complete(exchange, reader, at)
+        await client.write_eof()
+        return client
+
+    async def _complete(self, exchange: Exchange, reader: BodyReader, at: float) -> None:
+        """All is read but for what may follow [DONE]: make the event durable, then let go what was held back."""
+        recorder, client = exchange.recorder, exchange.client
+        assert client is not None
+        if not recorder.finished:
+            recorder.attempts[-1].ended = at
+            if isinstance(reader, WholeBody):
+                if reader.costly:
+                    await asyncio.to_thread(reader.read_facts)
+                else:
+                    reader.read_facts()
+            await self._record(exchange)
+        held, reader.held = reader.held, b""
+        await (client.write_eof(held) if exchange.at_end() else client.write(held))
+
+    async def _record(self, exchange: Exchange) -> None:
+        await self._append(exchange.event(monotonic()))
+
+    def _append(self, event: RequestEvent) -> asyncio.Future[None]:
+        assert event.ended_at is not None
+        return self._log.append(event.ended_at.timestamp(), event.caller, encode_event(event))
+
+    async def close(self) -> None:
+        """Close the upstream connections."""
+        await self._upstreams.close()

@@ -1,0 +1,241 @@
+"""Sans-I/O recorder of one request's life: started, sent, replied, read, ended or broken → one RequestEvent.
+
+Times are monotonic seconds that the shell passes in. Nothing of a request's or a reply's content is kept.
+"""
+
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.ask import NOTHING, Ask
+from gateway.reply import BodyReader, EventStreamBody
+from gateway.usage import Usage
+from stream.events import RequestEvent
+
+
+@dataclass(slots=True)
+class Labels:
+    """What a request says of itself in headers, and who sent it: bounded strings, no secrets."""
+
+    caller: str | None = None
+    tags: tuple[str, ...] = ()
+    problem: str | None = None
+    strategy: str | None = None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One request to an upstream. Monotonic seconds; None: not reached."""
+
+    upstream: str
+    began: float
+    connected: float | None = None
+    sent: float | None = None
+    replied: float | None = None
+    ended: float | None = None
+    status: int | None = None
+    error: str | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """The attempt as events show it."""
+        start = self.sent if self.sent is not None else self.began
+        seconds = None if self.ended is None else max(self.ended - start, 0.0)
+        return {"upstream": self.upstream, "status": self.status, "error_class": self.error, "seconds": seconds}
+
+
+class BytesPerToken:
+    """How many bytes of request body one upstream counts as a prompt token, from its requests with usage."""
+
+    ENOUGH = 20
+
+    def __init__(self) -> None:
+        self._seen = self._bytes = self._tokens = 0
+
+    def observe(self, body_bytes: int, prompt_tokens: int) -> None:
+        """Learn from one request whose usage the upstream said."""
+        self._seen += 1
+        self._bytes += body_bytes
+        self._tokens += prompt_tokens
+
+    def estimate(self, body_bytes: int) -> int | None:
+        """Prompt tokens of a request without usage; None until ENOUGH requests were seen."""
+        if self._seen < self.ENOUGH or not self._bytes:
+            return None
+        return round(body_bytes * self._tokens / self._bytes)
+
+
+def new_id() -> str:
+    """32 hexadecimal digits that sort by time: milliseconds since 1970, then 80 random bits."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects one request's times and facts; `event` turns them into its RequestEvent, once."""
+
+    started: float
+    started_at: float  # seconds since 1970
+    route: str
+    source: str = "gateway"
+    ask: Ask = NOTHING
+    labels: Labels = field(default_factory=Labels)
+    provider: str | None = None
+    upstream: str | None = None
+    upstream_model: str | None = None
+    body_bytes: int = 0
+    body_read: float | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    reader: BodyReader | None = None
+    status: int | None = None
+    error: str | None = None
+    backpressure: float = 0.0
+    bytes_per_token: BytesPerToken | None = None
+    finished: bool = False
+
+    def attempt(self, upstream: str, at: float) -> Attempt:
+        """A request to an upstream begins."""
+        self.attempts.append(Attempt(upstream, at))
+        return self.attempts[-1]
+
+    def broke(self, error: str, at: float) -> None:
+        """The request did not complete: `error` is a class such as client_disconnected or upstream_broken."""
+        if self.error is None:
+            self.error = error
+        if self.attempts and self.attempts[-1].ended is None:
+            self.attempts[-1].ended = at
+            self.attempts[-1].error = error
+
+    def event(self, ended: float) -> RequestEvent:
+        """Everything known, at the moment when the reply is complete but for its last byte."""
+        self.finished = True
+        last = self.attempts[-1] if self.attempts else None
+        if last is not None and last.ended is None:
+            last.ended = ended
+        tokens = self._tokens()
+        raw = None
+        if last is not None and last.sent is not None and last.ended is not None:
+            raw = max(last.ended - last.sent, 0.0)
+        duration = max(ended - self.started, 0.0)
+        connect = None if last is None or last.connected is None else max(last.connected - last.began, 0.0)
+        start = datetime.fromtimestamp(self.started_at, UTC)
+        return RequestEvent(
+            id=new_id(),
+            started_at=start,
+            ended_at=datetime.fromtimestamp(self.started_at + duration, UTC),
+            source=self.source,
+            route=self.route,
+            provider=self.provider,
+            upstream=self.upstream,
+            upstream_model=self.upstream_model,
+            model=self.ask.model,
+            stream=self.ask.stream,
+            status=self.status,
+            error_class=self.error or self._silent_failure(),
+            raw_runtime_seconds=raw,
+            duration_seconds=duration,
+            connect_seconds=connect,
+            backpressure_seconds=self.backpressure,
+            gateway_overhead_seconds=self._overhead(duration, connect),
+            attempts=tuple(attempt.summary() for attempt in self.attempts),
+            caller=self.labels.caller,
+            tags=self.labels.tags,
+            problem=self.labels.problem,
+            strategy=self.labels.strategy,
+            **tokens,
+            **self._stream_times(last, tokens),
+        )
+
+    def _overhead(self, duration: float, connect: float | None) -> float | None:
+        """The gateway's own share: all the time that is neither the client's, the network's nor an upstream's."""
+        if self.body_read is None:
+            return None
+        upload = self.body_read - self.started
+        upstream = sum(
+            attempt.ended - (attempt.sent if attempt.sent is not None else attempt.began)
+            for attempt in self.attempts
+            if attempt.ended is not None
+        )
+        return max(duration - upload - (connect or 0.0) - upstream, 0.0)
+
+    def _silent_failure(self) -> str | None:
+        """A 2xx that says itself, or shows by its end, that it did not complete."""
+        reader = self.reader
+        if reader is None or self.status is None or not 200 <= self.status < 300:
+            return None
+        if reader.facts.error:
+            return "error_in_reply"
+        if not isinstance(reader, EventStreamBody) or reader.done or not reader.deltas:
+            return None
+        return None if reader.facts.finish_reason or reader.usage else "truncated"
+
+    def _tokens(self) -> dict[str, Any]:
+        reader = self.reader
+        facts = None if reader is None else reader.facts
+        usage = None if facts is None else facts.usage
+        if usage is not None and usage.prompt is not None and self.bytes_per_token is not None and self.body_bytes:
+            self.bytes_per_token.observe(self.body_bytes, usage.prompt)
+        source = "upstream"
+        counted = reader.deltas if isinstance(reader, EventStreamBody) else {}
+        if usage is None:
+            usage, source = self._estimate(counted)
+        return {
+            "served_model": facts.model if facts else None,
+            "finish_reason": facts.finish_reason if facts else None,
+            "prompt_tokens": usage.prompt if usage else None,
+            "cached_tokens": usage.cached if usage else None,
+            "completion_tokens": usage.completion if usage else None,
+            "reasoning_tokens": usage.reasoning if usage else None,
+            "usage_source": source if usage else None,
+            "choices": self.ask.choices or (len(counted) or None),
+            "longest_choice_tokens": _longest(usage, counted, self.ask.choices or 1),
+        }
+
+    def _estimate(self, counted: dict[int, int]) -> tuple[Usage | None, str]:
+        """Tokens of a reply that said nothing of usage: a token a chunk, and the upstream's usual prompt ratio."""
+        if not self.attempts or self.reader is None or self.status is None or not 200 <= self.status < 300:
+            return None, "estimated"
+        prompt = None
+        if self.bytes_per_token is not None and self.ask.model is not None:
+            prompt = self.bytes_per_token.estimate(self.body_bytes)
+        completion = sum(counted.values()) if isinstance(self.reader, EventStreamBody) and self.ask.model else None
+        if prompt is None and completion is None:
+            return None, "estimated"
+        return Usage(prompt=prompt, completion=completion), "estimated"
+
+    def _stream_times(self, last: Attempt | None, tokens: dict[str, Any]) -> dict[str, Any]:
+        if last is None or last.sent is None:
+            return {}
+        times: dict[str, Any] = {}
+        if last.replied is not None:
+            times["time_to_first_byte_seconds"] = max(last.replied - last.sent, 0.0)
+        reader = self.reader
+        if isinstance(reader, EventStreamBody):
+            times["chunk_gaps"] = reader.gaps()
+            if reader.first_token_at is not None:
+                times["time_to_first_token_seconds"] = max(reader.first_token_at - last.sent, 0.0)
+                times["time_per_output_token_seconds"] = _time_per_output_token(reader, tokens)
+        return times
+
+
+def _longest(usage: Usage | None, counted: dict[int, int], choices: int) -> int | None:
+    """Tokens of the longest choice; of several, its share of the chunks. None where chunks do not tell."""
+    if usage is None or usage.completion is None:
+        return None
+    if choices == 1 and len(counted) <= 1:
+        return usage.completion
+    total = sum(counted.values())
+    return -(-usage.completion * max(counted.values()) // total) if total else None
+
+
+def _time_per_output_token(reader: EventStreamBody, tokens: dict[str, Any]) -> float | None:
+    """(last token time − first token time) / (visible tokens of the longest choice − 1), seconds."""
+    if reader.first_token_at is None or reader.last_token_at is None:
+        return None
+    visible = tokens["longest_choice_tokens"]
+    if visible is None:
+        return None
+    if not reader.reasoning_streamed:
+        visible -= tokens["reasoning_tokens"] or 0
+    return (reader.last_token_at - reader.first_token_at) / (visible - 1) if visible > 1 else None

@@ -1,0 +1,236 @@
+"""Sans-I/O readers of a reply's body: bytes and times in, the bytes to forward and the facts out.
+
+A reader forwards as it reads and holds back only what completes the reply (`[DONE]`, or the last byte of a
+known length), so that the shell can make the event durable before the client has the whole reply.
+"""
+
+from array import array
+from typing import Protocol
+
+import msgspec
+
+from gateway.encoding import Decoder, UndecodableBody, decoded
+from gateway.splice import without_usage
+from gateway.sse import DONE, EventSplitter, data_of, may_become_done
+from gateway.usage import Facts, Usage, event_facts, merge, reply_facts
+
+EVENT_LIMIT = 4 << 20
+"""Bytes of one stream event that are kept for reading; a longer one (an image, say) passes unread."""
+COPY_LIMIT = 64 << 20
+"""Bytes of a reply that are kept to read its usage, and that a compressed one may unfold to."""
+GAPS_KEPT = 10_000
+
+_decode = msgspec.json.Decoder().decode
+
+
+class BodyReader(Protocol):
+    """Reads one reply's body. `complete` becomes true when `held` is all that a client still lacks."""
+
+    complete: bool
+    held: bytes
+    facts: Facts
+
+    def feed(self, data: bytes, at: float) -> bytes:
+        """Take bytes read at monotonic second `at`; return those that go to the client now."""
+
+    def finish(self, at: float) -> bytes:
+        """The upstream's body has ended: return what was still kept back, `held` aside."""
+
+
+class WholeBody:
+    """A reply that is not an event stream: passed as it comes, a bounded copy kept to read its usage from."""
+
+    def __init__(self, length: int | None, coding: str, *, keep: bool) -> None:
+        self.complete = False
+        self.held = b""
+        self.facts = Facts()
+        self.size = 0
+        self._length = length
+        self._coding = coding
+        self._copy: list[bytes] | None = [] if keep else None
+
+    def feed(self, data: bytes, at: float) -> bytes:  # noqa: ARG002 - the time matters to streams only
+        self.size += len(data)
+        if self._copy is not None:
+            self._copy.append(data)
+            if self.size > COPY_LIMIT:
+                self._copy = None
+        if self._length is not None and self.size >= self._length:
+            self.complete, self.held = True, data
+            return b""
+        return data
+
+    def finish(self, at: float) -> bytes:  # noqa: ARG002
+        self.complete = True
+        return b""
+
+    @property
+    def costly(self) -> bool:
+        """Whether `read_facts` takes long enough (over half a millisecond) to be kept off the loop."""
+        return self._copy is not None and self.size > (1 << 18 if self._coding in ("", "identity") else 1 << 16)
+
+    def read_facts(self) -> None:
+        """Read the facts from the copy. A body that is no JSON, or cannot be decoded, says nothing."""
+        copy, self._copy = self._copy, None
+        if not copy:
+            return
+        try:
+            self.facts = reply_facts(_decode(decoded(b"".join(copy), self._coding, COPY_LIMIT)))
+        except (UndecodableBody, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.facts = Facts()
+
+
+class EventStreamBody:
+    """A stream of server-sent events: counted and timed; what asking for usage added is taken out if `strip`.
+
+    With a `decoder` the stream came compressed: `strip` then forwards it plain, otherwise the compressed bytes
+    pass and only the copy is read.
+    """
+
+    def __init__(self, *, strip: bool, decoder: Decoder | None = None) -> None:
+        self.complete = False
+        self.held = b""
+        self.facts = Facts()
+        self.first_token_at: float | None = None
+        self.last_token_at: float | None = None
+        self.reasoning_streamed = False
+        self.done = False
+        self.deltas: dict[int, int] = {}
+        self.reads = 0
+        self._times: array[float] = array("d")
+        self._largest_gap = 0.0
+        self._last_read = 0.0
+        self._strip = strip
+        self._decoder = decoder
+        self._splitter = EventSplitter()
+        self._sent = 0  # bytes of the pending event that have gone to the client already
+        self._unread = False  # the pending event has outgrown EVENT_LIMIT
+
+    def feed(self, data: bytes, at: float) -> bytes:
+        if self.complete:  # what follows [DONE] is nobody's content, but the client's bytes all the same
+            self.held += data
+            return b""
+        self._clock(at)
+        if self._decoder is None:
+            return self._events(data, at)
+        try:
+            plain = self._decoder.feed(data)
+        except UndecodableBody:
+            if self._strip:
+                raise
+            return data
+        out = self._events(plain, at)
+        if self._strip:
+            return out
+        if self.complete:
+            self.held = data
+            return b""
+        return data
+
+    def _clock(self, at: float) -> None:
+        self.reads += 1
+        if self._last_read:
+            gap = at - self._last_read
+            self._largest_gap = max(self._largest_gap, gap)
+            if self.reads <= GAPS_KEPT:
+                self._times.append(gap)
+        self._last_read = at
+
+    def _events(self, data: bytes, at: float) -> bytes:
+        splitter = self._splitter
+        events = splitter.feed(data)
+        if len(events) == 1 and not splitter.pending and not self._sent:  # the usual read
+            return self._event(events[0], at)
+        out = []
+        for place, event in enumerate(events):
+            sent, self._sent = self._sent, 0
+            if self._unread:
+                self._unread = False
+                out.append(event[sent:])
+                continue
+            kept = self._event(event, at)
+            if self.complete:
+                self.held = event[sent:] + b"".join(events[place + 1 :]) + splitter.pending
+                splitter.pending = b""
+                return b"".join(out)
+            out.append(event[sent:] if sent else kept)
+        out.append(self._early())
+        return b"".join(out)
+
+    def _early(self) -> bytes:
+        """What of the pending event may go already: all of it, unless it is to be changed or may be the last."""
+        pending, sent = self._splitter.pending, self._sent
+        if len(pending) > EVENT_LIMIT:
+            self._splitter.pending, self._sent, self._unread = pending[-3:], 3, True
+            return pending[sent:]
+        if len(pending) == sent or self._strip or may_become_done(pending):
+            return b""
+        self._sent = len(pending)
+        return pending[sent:]
+
+    def _event(self, event: bytes, at: float) -> bytes:
+        """Read one event; return it as it goes to the client."""
+        value = data_of(event)
+        if value == DONE:
+            self.done = self.complete = True
+            self.held = event
+            return b""
+        if not value:
+            return event
+        try:
+            document = _decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return event
+        self._learn(event_facts(document), at)
+        return without_usage(event, document) if self._strip else event
+
+    def _learn(self, new: Facts, at: float) -> None:
+        facts = self.facts
+        if new.usage is not None:
+            facts.usage = merge(facts.usage, new.usage)
+        facts.model = facts.model or new.model
+        facts.finish_reason = new.finish_reason or facts.finish_reason
+        facts.error = facts.error or new.error
+        for delta in new.deltas:
+            if not (delta.content or delta.reasoning):
+                continue
+            self.reasoning_streamed = self.reasoning_streamed or delta.reasoning
+            self.deltas[delta.index] = self.deltas.get(delta.index, 0) + 1
+            self.last_token_at = at
+            if self.first_token_at is None:
+                self.first_token_at = at
+
+    def finish(self, at: float) -> bytes:
+        """The stream has ended. A last event without its blank line is read all the same."""
+        pending, sent = self._splitter.pending, self._sent
+        self._splitter.pending, self._sent = b"", 0
+        if self.complete or not pending:
+            self.complete = True
+            return b""
+        out = pending if self._unread else self._event(pending, at)
+        self.complete = True
+        if self.done:
+            self.held = pending[sent:]
+            return b""
+        if self._decoder is not None and not self._strip:
+            return b""  # the compressed bytes have gone already
+        return pending[sent:] if sent else out
+
+    def gaps(self) -> dict[str, float | int] | None:
+        """Seconds between reads: count, mean and max over all; p50 and p95 over the first GAPS_KEPT."""
+        if not self._times:
+            return None
+        ordered = sorted(self._times)
+        last = len(ordered) - 1
+        return {
+            "count": self.reads - 1,
+            "mean": sum(ordered) / len(ordered),
+            "p50": ordered[last // 2],
+            "p95": ordered[int(last * 0.95)],
+            "max": self._largest_gap,
+        }
+
+    @property
+    def usage(self) -> Usage | None:
+        """Usage as the upstream said it, None when it never did."""
+        return self.facts.usage

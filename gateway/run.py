@@ -1,0 +1,160 @@
+"""`gateway run` and `gateway demo`: from options to a serving process, its first line, its end."""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from gateway.app import Gateway, Settings, StartError, admin_address
+from gateway.config import Config, default_config, load_config
+from stream.coefficients import load_tables
+from stream.command import UsageFault
+
+logger = logging.getLogger("trueclock.gateway")
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a record: time, level, logger, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {
+            "time": f"{moment}.{int(record.msecs * 1000):06d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    config = load_config(options.config) if options.config else default_config(options.upstream)
+    try:
+        settings = Settings(
+            config=config,
+            tables=load_tables(config.tables, stack=config.stack, aliases=config.aliases),
+            data_dir=options.data_dir,
+            host=options.host,
+            port=options.port,
+            admin=admin_address(options.host, options.port, options.admin),
+            allowed_hosts=tuple(options.allowed_host),
+        )
+        _log_to_stderr()
+        for warning in config.warnings:
+            logger.warning("%s", warning)
+        _on_loop(_serve(settings, options.address_file))
+    except StartError as error:
+        raise UsageFault(str(error)) from None
+    return 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """Serve replayed traffic from a temporary directory, until Ctrl-C or --duration."""
+    _log_to_stderr()
+    with tempfile.TemporaryDirectory(prefix="trueclock-demo-") as data_dir:
+        try:
+            _on_loop(_demo(options, Path(data_dir)))
+        except StartError as error:
+            raise UsageFault(str(error)) from None
+    return 0
+
+
+def _on_loop(main: "asyncio.Coroutine") -> None:  # type: ignore[name-defined]
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def _stopped() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked(number: int) -> None:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked, number)
+    return stop
+
+
+async def _serve(settings: Settings, address_file: Path | None) -> None:
+    stop = _stopped()
+    gateway = Gateway(settings)
+    await gateway.start()
+    _announce(gateway, _destination(settings.config), address_file)
+    await stop.wait()
+    logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)
+    await gateway.close()
+
+
+def _destination(config: Config) -> str:
+    names = len(config.model_names)
+    entries = f"{names} model_list entries" if names else ""
+    root = config.default.root if config.default else ""
+    return " and ".join(part for part in (entries, root) if part)
+
+
+def _announce(gateway: Gateway, destination: str, address_file: Path | None) -> None:
+    """The first line names the gateway's own address, and nothing else does so before."""
+    settings = gateway.settings
+    print(f"trueclock is at {gateway.url} and passes requests on to {destination}", flush=True)
+    print(f"  point your app at {gateway.url}/v1, open {gateway.admin_url}/ and {gateway.admin_url}/metrics", flush=True)
+    print(f"  events are kept in {settings.data_dir}, idealized runtimes are those of {settings.tables.reference}", flush=True)
+    for path in (address_file, settings.data_dir / "address"):
+        if path is not None:
+            try:
+                path.write_text(gateway.url + "\n")
+            except OSError as error:
+                logger.warning("%s: the address cannot be written: %s", path, error.strerror)
+
+
+async def _demo(options: argparse.Namespace, data_dir: Path) -> None:
+    from gateway.demo import Demo
+
+    stop = _stopped()
+    show = Demo(options.speed)
+    upstream = await show.start()
+    settings = Settings(
+        config=default_config(upstream),
+        tables=load_tables(),
+        data_dir=data_dir,
+        port=options.port,
+        source="replay",
+        grace_seconds=1.0,
+        notes=show.notes,
+    )
+    gateway = Gateway(settings)
+    await gateway.start()
+    _announce(gateway, "a replayed provider", options.address_file)
+    print("  Ctrl-C stops the demo", flush=True)
+    traffic = asyncio.create_task(show.traffic(gateway.url, stop))
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), options.duration)
+    stop.set()
+    traffic.cancel()
+    with suppress(asyncio.CancelledError):
+        await traffic
+    await gateway.close()
+    await show.close()
+
+

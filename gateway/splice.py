@@ -1,0 +1,123 @@
+"""Changes to JSON made in its bytes: everything that is not changed stays as it came.
+
+Requests: ask for usage (`stream_options.include_usage`), give the upstream its own model name.
+Replies: take out again what asking for usage added. Nothing is ever re-serialised.
+"""
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.sse import data_of
+
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+_SPACE = b" \t\r\n"
+# White space inside a data field that is cut into several lines: a line's own `data:` belongs to the framing.
+_GAP = rb"(?:[ \t\r\n]|(?<=[\r\n])data:)*"
+_NULL_USAGE = re.compile(rb"," + _GAP + rb'"usage"' + _GAP + b":" + _GAP + b"null|"
+                         rb'"usage"' + _GAP + b":" + _GAP + b"null(?:" + _GAP + b"," + _GAP + b")?")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a JSON object: where its value begins and ends in the bytes."""
+
+    start: int
+    end: int
+
+
+def members(document: bytes, start: int = 0) -> dict[bytes, Member]:
+    """Find the members of the JSON object that begins at or after `start`: key bytes (as written, without
+    quotes) to the place of the value. Of a key given twice the last counts, as in JSON parsers.
+    `document` must be valid JSON; {} when no object begins there.
+    """
+    opening = document.find(b"{", start)
+    if opening < 0 or document[start:opening].strip(_SPACE):
+        return {}
+    found: dict[bytes, Member] = {}
+    key, value_at, depth = b"", -1, 0
+    text = b""
+    for token in _TOKEN.finditer(document, opening):
+        mark = token.group()
+        if mark in (b"{", b"["):
+            depth += 1
+        elif mark in (b"}", b"]"):
+            depth -= 1
+        if depth > 1 or (depth == 1 and mark in (b"}", b"]", b"[")):
+            continue
+        if depth == 1 and mark == b":":
+            key, value_at = text[1:-1], token.end()
+        elif mark in (b",", b"}"):
+            if value_at >= 0:
+                found[key] = _trimmed(document, value_at, token.start())
+            value_at = -1
+        elif value_at < 0:
+            text = mark
+        if depth == 0:
+            break
+    return found
+
+
+def _trimmed(document: bytes, start: int, end: int) -> Member:
+    while start < end and document[start] in _SPACE:
+        start += 1
+    while end > start and document[end - 1] in _SPACE:
+        end -= 1
+    return Member(start, end)
+
+
+def include_usage(body: bytes) -> bytes:
+    """Ask for usage in a streamed request's body: `stream_options.include_usage` becomes true.
+
+    `body` is a valid JSON object that does not ask for it yet.
+    """
+    options = members(body).get(b"stream_options")
+    if options is None:
+        inside = body.index(b"{") + 1
+        comma = b"" if body[inside:].lstrip(_SPACE).startswith(b"}") else b","
+        return body[:inside] + b'"stream_options":{"include_usage":true}' + comma + body[inside:]
+    if not body.startswith(b"{", options.start):
+        return body[: options.start] + b'{"include_usage":true}' + body[options.end :]
+    asked = members(body, options.start).get(b"include_usage")
+    if asked is not None:
+        return body[: asked.start] + b"true" + body[asked.end :]
+    inside = options.start + 1
+    comma = b"" if body[inside:].lstrip(_SPACE).startswith(b"}") else b","
+    return body[:inside] + b'"include_usage":true' + comma + body[inside:]
+
+
+def replace_model(body: bytes, model: str) -> bytes:
+    """Put the upstream's own name of the model into a request's body."""
+    place = members(body).get(b"model")
+    if place is None:
+        return body
+    return body[: place.start] + msgspec.json.encode(model) + body[place.end :]
+
+
+def without_usage(event: bytes, document: object) -> bytes:
+    """Take out of a stream event what `include_usage` added; `document` is the event's decoded data.
+
+    The chunk with `choices: []` and a usage object goes whole; a top-level `"usage": null` goes with one
+    comma; every other byte stays. Usage on a chunk with choices is the server's own habit and stays.
+    """
+    if not isinstance(document, dict) or "usage" not in document:
+        return event
+    if document["usage"] is not None:
+        return b"" if document.get("choices") == [] and isinstance(document["usage"], dict) else event
+    places = list(_NULL_USAGE.finditer(event))
+    if len(places) != 1:  # one inside something else as well: look for the one at the top
+        places = [place for place in places if _at_top(event, place)]
+    if not places:
+        return event
+    return event[: places[-1].start()] + event[places[-1].end() :]
+
+
+def _at_top(event: bytes, place: re.Match[bytes]) -> bool:
+    """Whether cutting `place` removes the top-level member, and nothing else."""
+    rest = event[: place.start()] + event[place.end() :]
+    try:
+        left = msgspec.json.decode(data_of(rest))
+    except msgspec.DecodeError:
+        return False
+    return isinstance(left, dict) and "usage" not in left

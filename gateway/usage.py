@@ -1,0 +1,159 @@
+"""What a reply says of itself: token counts, served model, finish reason, content deltas.
+
+Pure functions from decoded JSON to facts, for the dialects that pass through as bytes: OpenAI's chat
+completions, completions, embeddings and responses, and Anthropic's messages. Replies are other people's
+data: every getter tolerates any type in any place, and what cannot be read is None, never 0.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request. `prompt` includes `cached`, `completion` includes `reasoning`; None: not said."""
+
+    prompt: int | None = None
+    cached: int | None = None
+    completion: int | None = None
+    reasoning: int | None = None
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one stream event carries for one choice."""
+
+    index: int
+    content: bool = False
+    reasoning: bool = False
+
+
+@dataclass(slots=True)
+class Facts:
+    """What one reply document, or one stream event, says."""
+
+    usage: Usage | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    error: bool = False
+    deltas: list[Delta] = field(default_factory=list)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+        return None
+    return int(value)
+
+
+def usage_of(raw: Any) -> Usage | None:
+    """Read a `usage` object of any of the dialects; None when it says nothing of tokens."""
+    said = _object(raw)
+    prompt = _count(said.get("prompt_tokens"))
+    completion = _count(said.get("completion_tokens"))
+    if prompt is None and completion is None:
+        return _anthropic_or_responses(said)
+    details = _object(said.get("prompt_tokens_details"))
+    made = _object(said.get("completion_tokens_details"))
+    if completion is None and _count(said.get("total_tokens")) == prompt:
+        completion = 0  # embeddings: the total says that nothing was generated
+    return Usage(prompt, _count(details.get("cached_tokens")), completion, _count(made.get("reasoning_tokens")))
+
+
+def _anthropic_or_responses(said: dict[str, Any]) -> Usage | None:
+    prompt, completion = _count(said.get("input_tokens")), _count(said.get("output_tokens"))
+    if prompt is None and completion is None:
+        return None
+    details, made = said.get("input_tokens_details"), _object(said.get("output_tokens_details"))
+    cached = _count(_object(details).get("cached_tokens"))
+    if details is None:  # Anthropic reports cached and cache-written tokens apart from input_tokens
+        read, written = _count(said.get("cache_read_input_tokens")), _count(said.get("cache_creation_input_tokens"))
+        cached = read
+        prompt = None if prompt is None else prompt + (read or 0) + (written or 0)
+    return Usage(prompt, cached, completion, _count(made.get("reasoning_tokens")))
+
+
+def merge(first: Usage | None, later: Usage | None) -> Usage | None:
+    """Usage that came in pieces (Anthropic: input at the start, output at the end): the later word wins."""
+    if first is None or later is None:
+        return later or first
+    pairs = zip(
+        (later.prompt, later.cached, later.completion, later.reasoning),
+        (first.prompt, first.cached, first.completion, first.reasoning),
+        strict=True,
+    )
+    return Usage(*(new if new is not None else old for new, old in pairs))
+
+
+def _finish(choices: Any) -> str | None:
+    reasons = (_text(_object(choice).get("finish_reason")) for choice in choices)
+    return next((reason for reason in reasons if reason), None)
+
+
+def reply_facts(document: Any) -> Facts:
+    """Facts of a whole (not streamed) reply document."""
+    said = _object(document)
+    choices = said.get("choices")
+    return Facts(
+        usage=usage_of(said.get("usage")),
+        model=_text(said.get("model")),
+        finish_reason=_finish(choices) if isinstance(choices, list) else _text(said.get("stop_reason")),
+        error=bool(said.get("error")),
+    )
+
+
+def event_facts(document: Any) -> Facts:
+    """Facts of one stream event's data. An event with a `type` is Anthropic's or of the responses API."""
+    said = _object(document)
+    choices = said.get("choices")
+    if not isinstance(choices, list):
+        return _typed_event_facts(said)
+    return Facts(
+        usage=usage_of(said.get("usage")) if "usage" in said else None,
+        model=_text(said.get("model")),
+        finish_reason=_finish(choices),
+        error=bool(said.get("error")),
+        deltas=[_delta(place, _object(choice)) for place, choice in enumerate(choices)],
+    )
+
+
+def _delta(place: int, choice: dict[str, Any]) -> Delta:
+    index = _count(choice.get("index"))
+    found = Delta(place if index is None else index)
+    said = _object(choice.get("delta"))
+    found.reasoning = bool(said.get("reasoning_content") or said.get("reasoning"))
+    found.content = bool(
+        said.get("content") or said.get("tool_calls") or said.get("function_call") or said.get("refusal")
+        or choice.get("text")
+    )
+    return found
+
+
+def _typed_event_facts(said: dict[str, Any]) -> Facts:
+    kind = _text(said.get("type")) or ""
+    inner = _object(said.get("response")) or _object(said.get("message")) or said
+    facts = Facts(
+        usage=usage_of(inner.get("usage")),
+        model=_text(inner.get("model")),
+        error=bool(said.get("error")) or kind in ("error", "response.failed"),
+    )
+    delta = said.get("delta")
+    if kind in ("response.completed", "response.incomplete", "message_stop"):
+        facts.finish_reason = _text(inner.get("status")) or "stop"
+    elif kind == "message_delta":
+        facts.finish_reason = _text(_object(delta).get("stop_reason"))
+    elif kind.startswith("response.") and kind.endswith(".delta") and delta:
+        facts.deltas = [Delta(0, content="reasoning" not in kind, reasoning="reasoning" in kind)]
+    elif kind == "content_block_delta":
+        part = _object(delta)
+        facts.deltas = [
+            Delta(0, content=bool(part.get("text") or part.get("partial_json")), reasoning=bool(part.get("thinking")))
+        ]
+    return facts

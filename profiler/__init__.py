@@ -1,0 +1,1 @@
+"""The offline side: what a model should take on a stack, from coefficient tables."""

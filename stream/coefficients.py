@@ -1,0 +1,201 @@
+"""Coefficient tables as a whole: which stacks there are, which one leads, and which row a model name means.
+
+The shipped tables lie in `stream/tables`, one file a stack; `aliases.json` there maps names under which models
+are served to rows of the very same model (no near relatives, no guesses).
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from stream.runtime import INTERPOLATIONS, Interpolation, RuntimeFunction, runtime_function
+from stream.table_format import (
+    FORMAT,
+    Row,
+    Stack,
+    TableError,
+    TableFile,
+    parse_table,
+    read_table,
+    stack_to_json,
+)
+
+__all__ = [
+    "DEFAULT_STACK",
+    "Row",
+    "Stack",
+    "TableError",
+    "Tables",
+    "load_tables",
+    "tables_from_json",
+    "tables_to_json",
+]
+
+DEFAULT_STACK = "a100-megatron"
+
+_SHIPPED = Path(__file__).with_name("tables")
+_SHIPPED_STACKS = (DEFAULT_STACK, "v100-megatron", "api-2022")
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """An immutable set of stacks. `version` is a hash of all that decides a runtime.
+
+    `reference` is the leading stack; `references` are the reference stacks, the leading one first, and never a
+    denoised one. `found` and `functions` are memos of pure look-ups, kept here so that they end with the tables.
+    """
+
+    stacks: Mapping[str, Stack]
+    reference: str
+    references: tuple[str, ...]
+    interpolation: Interpolation
+    aliases: Mapping[str, str]
+    version: str
+    found: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    functions: dict[tuple[str, str], RuntimeFunction] = field(default_factory=dict, compare=False, repr=False)
+
+    def row(self, stack: str, *names: str | None) -> Row | None:
+        """Find the row on `stack` of the first of `names` that has one, each by itself, then by its alias."""
+        rows = self.stacks[stack].rows
+        for name in names:
+            if name is not None:
+                row = rows.get(name) or rows.get(self.aliases.get(name, ""))
+                if row is not None:
+                    return row
+        return None
+
+    def runtime(self, stack: str, row: Row) -> RuntimeFunction:
+        """T(p, o) of a row, in these tables' interpolation."""
+        key = (stack, row.name)
+        if key not in self.functions:
+            self.functions[key] = runtime_function(row.coefficients, self.interpolation)
+        return self.functions[key]
+
+    def near(self, stack: str, name: str) -> list[str]:
+        """Name up to three rows or aliases on `stack` that look like `name`, for messages."""
+        rows = self.stacks[stack].rows
+        known = [*rows, *(alias for alias, target in self.aliases.items() if target in rows)]
+        by_lower = {known_name.lower(): known_name for known_name in known}
+        lower = name.lower()
+        inside = [key for key in by_lower if lower and lower in key]
+        close = difflib.get_close_matches(lower, by_lower, n=3)
+        return [by_lower[key] for key in dict.fromkeys([*close, *inside])][:3]
+
+
+def load_tables(
+    paths: Sequence[Path] = (),
+    *,
+    stack: str | None = None,
+    aliases: Mapping[str, str] | None = None,
+    interpolation: Interpolation = "linear",
+    any_kind: bool = False,
+) -> Tables:
+    """Read tables; raise TableError, one clear line, for whatever is wrong with them.
+
+    Without `paths` these are the shipped ones; paths given replace them, and of several the later wins per
+    model. A file whose rows belong to no named stack gives them to `stack` or else, where other files name
+    stacks, to the leading one of those, or else to a stack called by the (first such) file's stem. The leading
+    stack is `stack`, else the only one, else a100-megatron. `aliases` (served name to row) come on top of the
+    shipped ones. A denoised stack may lead only with `any_kind`, which is for asking what it says.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise TableError(f"interpolation: expected {' or '.join(INTERPOLATIONS)}, found {interpolation!r}")
+    shipped = tuple(_SHIPPED / f"{name}.json" for name in _SHIPPED_STACKS)
+    files = [(Path(path), read_table(Path(path))) for path in paths or shipped]
+    stacks = _merge(files, stack)
+    reference = _leading(stacks, stack)
+    if stacks[reference].kind != "reference" and not any_kind:
+        raise TableError(_never_a_reference(stacks, reference))
+    return _tables(stacks, reference, _all_aliases(stacks, aliases or {}), interpolation)
+
+
+def tables_to_json(tables: Tables) -> bytes:
+    """Write tables so that `tables_from_json` gives them back; the result is a table file of its own."""
+    return json.dumps({"reference": tables.reference, **_content(tables)}, indent=1).encode() + b"\n"
+
+
+def tables_from_json(data: bytes, file: str = "tables.json") -> Tables:
+    """Read what `tables_to_json` wrote; raise TableError, naming `file`, where it is damaged."""
+    read = parse_table(data, file)
+    stacks = {stack.name: stack for stack in read.stacks}
+    settings = read.settings
+    aliases, interpolation = settings.get("aliases"), settings.get("interpolation")
+    if settings.get("reference") not in stacks:
+        raise TableError(f"{file}: $.reference: expected one of {', '.join(stacks)}")
+    if interpolation not in INTERPOLATIONS:
+        raise TableError(f"{file}: $.interpolation: expected {' or '.join(INTERPOLATIONS)}")
+    if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
+        raise TableError(f"{file}: $.aliases: expected an object of names")
+    return _tables(stacks, settings["reference"], aliases, interpolation)
+
+
+def _tables(
+    stacks: Mapping[str, Stack], reference: str, aliases: Mapping[str, str], interpolation: Interpolation
+) -> Tables:
+    others = [name for name, stack in stacks.items() if stack.kind == "reference" and name != reference]
+    leading = [reference] if stacks[reference].kind == "reference" else []
+    tables = Tables(
+        stacks=MappingProxyType(dict(stacks)),
+        reference=reference,
+        references=(*leading, *others),
+        interpolation=interpolation,
+        aliases=MappingProxyType(dict(aliases)),
+        version="",
+    )
+    canonical = json.dumps(_content(tables), sort_keys=True, separators=(",", ":"))
+    return replace(tables, version=hashlib.sha256(canonical.encode()).hexdigest()[:12])
+
+
+def _content(tables: Tables) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "interpolation": tables.interpolation,
+        "aliases": dict(tables.aliases),
+        "stacks": {name: stack_to_json(stack) for name, stack in tables.stacks.items()},
+    }
+
+
+def _merge(files: Iterable[tuple[Path, TableFile]], asked: str | None) -> dict[str, Stack]:
+    files = list(files)
+    named = {stack.name: stack for _, file in files for stack in file.stacks if stack.name}
+    stems = [path.stem for path, file in files for stack in file.stacks if not stack.name]
+    nameless = asked or (_leading(named, None) if named and stems else next(iter(stems), ""))
+    merged: dict[str, Stack] = {}
+    for _, file in files:
+        for stack in file.stacks:
+            name = stack.name or nameless
+            before = merged.get(name)
+            rows = {**(before.rows if before else {}), **stack.rows}
+            # A nameless file only lends rows to a stack that others name: its own description is not theirs.
+            described = named[name] if not stack.name and name in named else stack
+            merged[name] = replace(described, name=name, rows=MappingProxyType(rows))
+    return merged
+
+
+def _leading(stacks: Mapping[str, Stack], asked: str | None) -> str:
+    if asked is not None:
+        if asked not in stacks:
+            raise TableError(f"unknown stack {asked!r}: there are {', '.join(stacks)}")
+        return asked
+    if len(stacks) > 1 and DEFAULT_STACK not in stacks:
+        raise TableError(f"several stacks, choose one with --stack: {', '.join(stacks)}")
+    return DEFAULT_STACK if DEFAULT_STACK in stacks else next(iter(stacks))
+
+
+def _never_a_reference(stacks: Mapping[str, Stack], name: str) -> str:
+    references = [other for other, stack in stacks.items() if stack.kind == "reference"]
+    choice = f"choose one of {', '.join(references)}" if references else "no table given holds one"
+    return f"stack {name!r} is {stacks[name].kind}, which is never a reference: {choice}"
+
+
+def _all_aliases(stacks: Mapping[str, Stack], own: Mapping[str, str]) -> dict[str, str]:
+    for name, target in own.items():
+        if not any(target in stack.rows for stack in stacks.values()):
+            raise TableError(f"alias {name!r}: no table has a row {target!r}")
+    shipped: dict[str, str] = json.loads((_SHIPPED / "aliases.json").read_bytes())["aliases"]
+    return {**shipped, **own}

@@ -1,0 +1,84 @@
+"""What the command lines share: errors on one line, table options, and a quiet end when a pipe closes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from stream.coefficients import DEFAULT_STACK, Tables, load_tables
+from stream.runtime import INTERPOLATIONS
+
+__all__ = ["EXIT_WRONG_USE", "Parser", "UsageFault", "add_table_options", "run_quietly", "tables_of"]
+
+EXIT_WRONG_USE = 2
+_EXIT_INTERRUPTED = 130
+_EXIT_PIPE_CLOSED = 141
+
+
+class UsageFault(ValueError):
+    """The caller's mistake. `str(error)` is one line: what is wrong, where, and what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose help keeps its line breaks and whose errors are one line, exit status 2."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take what ArgumentParser takes; option names must be written out."""
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong on one line."""
+        self.exit(EXIT_WRONG_USE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """Add --stack, --table and --interpolation."""
+    parser.add_argument("--stack", help=f"the leading stack (default: {DEFAULT_STACK}, or --table's own)")
+    parser.add_argument(
+        "--table",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a coefficient table in place of the shipped ones; of several, the later wins per model",
+    )
+    parser.add_argument(
+        "--interpolation",
+        choices=INTERPOLATIONS,
+        default="linear",
+        help="how F(p) runs between profiled prompt sizes; helm: as stanford-crfm/helm (default: linear)",
+    )
+
+
+def tables_of(options: argparse.Namespace, *, any_kind: bool = False) -> Tables:
+    """Load the tables that the options of `add_table_options` name; raise TableError."""
+    return load_tables(
+        options.table, stack=options.stack, interpolation=options.interpolation, any_kind=any_kind
+    )
+
+
+def run_quietly(name: str, command: Callable[[], int]) -> int:
+    """Run a command and give its exit status; its faults become one line on standard error."""
+    try:
+        status = command()
+        # Here rather than as the interpreter ends, where a full disk would be a traceback.
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more as it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_PIPE_CLOSED
+    except (ValueError, OSError) as error:
+        print(f"{name}: {_one_line(error)}", file=sys.stderr)
+        return EXIT_WRONG_USE
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())

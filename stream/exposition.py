@@ -1,0 +1,113 @@
+"""From counts to Prometheus metric families: run when somebody scrapes, never on the hot path."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+
+from stream import families as f
+from stream import histogram as hist
+from stream.counts import GlobalCounts, OperationCounts, PairCounts, StackCounts
+
+_Labels = tuple[str, ...]
+_Numbers = Iterable[tuple[_Labels, float]]
+_Histograms = Iterable[tuple[_Labels, list[float]]]
+
+
+def families(
+    pairs: Mapping[_Labels, PairCounts],
+    operations: Mapping[_Labels, OperationCounts],
+    whole: GlobalCounts,
+) -> Iterator[Metric]:
+    """Yield every family of `stream.families`, also those without series, each with its series sorted.
+
+    The first part of each mapping's keys is a kind, the rest are label values.
+    """
+    by_pair = sorted(((key[1:], counts) for key, counts in pairs.items()), key=lambda item: item[0])
+    by_operation = sorted(((key[1:], counts) for key, counts in operations.items()), key=lambda item: item[0])
+    yield from _of_pairs(by_pair)
+    yield _histogram(f.OVERHEAD, [((), whole.overhead)])
+    yield _counter(f.OVERFLOW, (((label,), number) for label, number in sorted(whole.overflow.items())))
+    yield from _of_operations(by_operation)
+
+
+def _of_pairs(pairs: list[tuple[_Labels, PairCounts]]) -> Iterator[Metric]:
+    yield _counter(f.REQUESTS, _requests(pairs))
+    yield _counter(f.RAW, _by_stack(pairs, lambda counts: counts.raw))
+    yield _counter(f.IDEALIZED, _by_stack(pairs, lambda counts: counts.idealized))
+    slowdowns = (((*key, stack), counts.slowdown) for key, stack, counts in _stacks(pairs))
+    yield _histogram(f.SLOWDOWN, slowdowns)
+    yield _counter(f.FASTER, _by_stack(pairs, lambda counts: counts.faster))
+    yield _counter(f.EXTRAPOLATED, _by_stack(pairs, lambda counts: counts.extrapolated))
+    denoised = [(key, pair, pair.contention) for key, pair in pairs if pair.contention is not None]
+    yield _counter(f.RAW_OF_DENOISED, ((key, pair.raw_of_denoised) for key, pair, _ in denoised))
+    yield _counter(f.DENOISED, ((key, pair.denoised) for key, pair, _ in denoised))
+    yield _histogram(f.CONTENTION, ((key, contention) for key, _, contention in denoised))
+    reasons = (((*key, why), n) for key, pair in pairs for why, n in sorted(pair.uncovered.items()))
+    yield _counter(f.UNCOVERED, reasons)
+    yield _counter(f.ESTIMATED, ((key, pair.estimated) for key, pair in pairs))
+
+
+def _of_operations(operations: list[tuple[_Labels, OperationCounts]]) -> Iterator[Metric]:
+    yield _histogram(f.OPERATION, _by_error(operations, lambda counts: counts.duration))
+    yield _histogram(f.FIRST_CHUNK, _present(operations, lambda counts: counts.first_chunk))
+    yield _histogram(f.TOKENS, _tokens(operations))
+    yield _histogram(f.SERVER, _by_error(operations, lambda counts: counts.server))
+    yield _histogram(f.FIRST_TOKEN, _present(operations, lambda counts: counts.first_token))
+    yield _histogram(f.OUTPUT_TOKEN, _present(operations, lambda counts: counts.per_token))
+
+
+def _requests(pairs: list[tuple[_Labels, PairCounts]]) -> _Numbers:
+    for key, pair in pairs:
+        for status_class, reasons in sorted(pair.requests.items()):
+            for reason, number in sorted(reasons.items()):
+                yield (*key, status_class, reason), number
+
+
+def _stacks(pairs: list[tuple[_Labels, PairCounts]]) -> Iterator[tuple[_Labels, str, StackCounts]]:
+    return ((key, stack, pair.stacks[stack]) for key, pair in pairs for stack in sorted(pair.stacks))
+
+
+def _by_stack(pairs: list[tuple[_Labels, PairCounts]], number: Callable[[StackCounts], float]) -> _Numbers:
+    return (((*key, stack), number(counts)) for key, stack, counts in _stacks(pairs))
+
+
+def _by_error(
+    operations: list[tuple[_Labels, OperationCounts]],
+    histograms: Callable[[OperationCounts], Mapping[str, list[float]]],
+) -> _Histograms:
+    for key, counts in operations:
+        by_error = histograms(counts)
+        for error in sorted(by_error):
+            yield (*key, error), by_error[error]
+
+
+def _present(
+    operations: list[tuple[_Labels, OperationCounts]],
+    histogram: Callable[[OperationCounts], list[float] | None],
+) -> _Histograms:
+    for key, counts in operations:
+        found = histogram(counts)
+        if found is not None:
+            yield key, found
+
+
+def _tokens(operations: list[tuple[_Labels, OperationCounts]]) -> _Histograms:
+    for key, counts in operations:
+        if counts.input_tokens is not None:
+            yield (*key, "input"), counts.input_tokens
+        if counts.output_tokens is not None:
+            yield (*key, "output"), counts.output_tokens
+
+
+def _counter(family: f.Family, numbers: _Numbers) -> Metric:
+    metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
+    for labels, number in numbers:
+        metric.add_metric(labels, number)
+    return metric
+
+
+def _histogram(family: f.Family, histograms: _Histograms) -> Metric:
+    metric = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+    for labels, histogram in histograms:
+        metric.add_metric(labels, hist.cumulative(histogram, family.bounds), histogram[0])
+    return metric

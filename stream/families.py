@@ -1,0 +1,104 @@
+"""The metric families that `stream.metrics` exposes: name, labels, help, buckets; see `docs/metrics.md`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from stream import histogram as hist
+
+_PAIR = ("upstream", "model")
+_STACK = ("upstream", "model", "stack")
+_OPERATION = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family; `bounds` are a histogram's bucket bounds and empty for a counter."""
+
+    name: str
+    labels: tuple[str, ...]
+    help: str
+    bounds: Sequence[float] = ()
+
+    @property
+    def kind(self) -> Literal["counter", "histogram"]:
+        """The Prometheus type."""
+        return "histogram" if self.bounds else "counter"
+
+
+REQUESTS = Family("trueclock_requests_total", (*_PAIR, "status_class", "exclusion_reason"), "All requests.")
+RAW = Family(
+    "trueclock_raw_runtime_seconds_total", _STACK, "Raw runtime of the requests covered on this stack."
+)
+IDEALIZED = Family(
+    "trueclock_idealized_runtime_seconds_total", _STACK, "Idealized runtime of the same requests."
+)
+SLOWDOWN = Family("trueclock_slowdown_ratio", _STACK, "Raw over idealized runtime, by request.", hist.RATIO)
+FASTER = Family(
+    "trueclock_faster_than_idealized_total", _STACK, "Covered requests with raw below idealized runtime."
+)
+EXTRAPOLATED = Family(
+    "trueclock_extrapolated_requests_total", _STACK, "Covered requests of a size beyond the table's knots."
+)
+RAW_OF_DENOISED = Family(
+    "trueclock_raw_of_denoised_runtime_seconds_total", _PAIR, "Raw runtime of requests with denoised runtime."
+)
+DENOISED = Family("trueclock_denoised_runtime_seconds_total", _PAIR, "Denoised runtime of the same requests.")
+CONTENTION = Family("trueclock_contention_ratio", _PAIR, "Raw over denoised runtime, by request.", hist.RATIO)
+UNCOVERED = Family(
+    "trueclock_uncovered_requests_total",
+    (*_PAIR, "reason"),
+    "Completed requests without an idealized runtime on the primary stack.",
+)
+ESTIMATED = Family(
+    "trueclock_estimated_usage_total", _PAIR, "Requests whose tokens are estimated, not the upstream's count."
+)
+OVERHEAD = Family(
+    "trueclock_gateway_overhead_seconds",
+    (),
+    "Time that the gateway added to a request.",
+    hist.OVERHEAD_SECONDS,
+)
+OVERFLOW = Family(
+    "trueclock_series_overflow_total", ("label",), "Label values folded into 'other' to bound the series."
+)
+OPERATION = Family(
+    "gen_ai_client_operation_duration_seconds",
+    (*_OPERATION, "error_type"),
+    "What the client saw, all in.",
+    hist.OPERATION_SECONDS,
+)
+FIRST_CHUNK = Family(
+    "gen_ai_client_operation_time_to_first_chunk_seconds",
+    _OPERATION,
+    "From the request sent to the first byte of a streamed reply.",
+    hist.FIRST_TOKEN_SECONDS,
+)
+TOKENS = Family(
+    "gen_ai_client_token_usage", (*_OPERATION, "gen_ai_token_type"), "Tokens of a request.", hist.TOKENS
+)
+SERVER = Family(
+    "gen_ai_server_request_duration_seconds",
+    (*_OPERATION, "error_type"),
+    "Raw runtime of a request.",
+    hist.OPERATION_SECONDS,
+)
+FIRST_TOKEN = Family(
+    "gen_ai_server_time_to_first_token_seconds",
+    _OPERATION,
+    "From the request sent to the first content, reasoning or tool-call delta.",
+    hist.FIRST_TOKEN_SECONDS,
+)
+OUTPUT_TOKEN = Family(
+    "gen_ai_server_time_per_output_token_seconds",
+    _OPERATION,
+    "Time per visible output token after the first.",
+    hist.OUTPUT_TOKEN_SECONDS,
+)
+
+FAMILIES = (
+    *(REQUESTS, RAW, IDEALIZED, SLOWDOWN, FASTER, EXTRAPOLATED, RAW_OF_DENOISED, DENOISED, CONTENTION),
+    *(UNCOVERED, ESTIMATED, OVERHEAD, OVERFLOW),
+    *(OPERATION, FIRST_CHUNK, TOKENS, SERVER, FIRST_TOKEN, OUTPUT_TOKEN),
+)
+"""Every family, in the order of exposition."""
