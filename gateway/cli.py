@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stream.command import Parser, UsageFault, run_quietly
+from stream.command import Parser, UsageError, run_quietly
 
 _RUN = """examples:
   gateway run                                        # /v1/... goes to OpenAI, with the caller's own key
@@ -93,7 +93,7 @@ def _events(options: argparse.Namespace) -> int:
 
     if options.delete:
         if options.caller is None or options.since or options.follow:
-            raise UsageFault("--delete goes with --caller, and with nothing else")
+            raise UsageError("--delete goes with --caller, and with nothing else")
         return delete_events(options.data_dir, options.caller)
     return print_events(options.data_dir, options.since, options.caller, follow=options.follow)
 

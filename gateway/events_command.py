@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gateway.log import LogReader, delete_caller, log_files
 from stream.coefficients import Tables, load_tables, tables_from_json
-from stream.command import UsageFault
+from stream.command import UsageError
 from stream.enrich import enrich
 from stream.events import InvalidEvent, decode_event, encode_enriched
 
@@ -29,7 +29,7 @@ def since_moment(text: str, now: float) -> float:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise UsageFault(f"--since {text}: expected a time such as 2026-01-31T12:00:00Z, or 15m, 6h, 7d")
+        raise UsageError(f"--since {text}: expected a time such as 2026-01-31T12:00:00Z, or 15m, 6h, 7d")
     return moment.timestamp()
 
 
@@ -60,7 +60,7 @@ def delete_events(data_dir: Path, caller: str) -> int:
 def _logs(data_dir: Path) -> list[Path]:
     paths = log_files(data_dir)
     if not paths:
-        raise UsageFault(f"{data_dir}: no event log there; name the gateway's directory with --data-dir")
+        raise UsageError(f"{data_dir}: no event log there; name the gateway's directory with --data-dir")
     return paths
 
 

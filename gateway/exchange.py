@@ -31,7 +31,8 @@ class Exchange:
             return b""
         if "Expect" in request.headers and request.version >= (1, 1):
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        parts, size = [], 0
+        parts: list[bytes] = []
+        size = 0
         while size <= limit and (request.content_length or 0) <= limit:
             data = await request.content.readany()
             if not data:

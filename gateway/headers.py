@@ -1,11 +1,11 @@
 """Headers on their way through: which pass, who is calling, and what `x-trueclock-*` says."""
 
-import hmac
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDictProxy
 
 from gateway.recorder import Labels
 from gateway.routes import Upstream
@@ -17,42 +17,44 @@ HOP_BY_HOP = frozenset({
 """Headers that speak of one connection only (RFC 9110, 7.6.1)."""
 _NOT_SENT = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _KEY_HEADERS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
+_CONNECTION = len(b"connection")
 _MAX_TAGS = 32
 _MAX_TEXT = 128
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
-def _named_by_connection(headers: RawHeaders) -> set[bytes]:
-    names: set[bytes] = set()
-    for name, value in headers:
-        if name.lower() == b"connection":
-            names.update(part.strip().lower() for part in value.split(b","))
-    return names - {b"close", b"keep-alive"}
+def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
+    values = [value for name, value in headers if len(name) == _CONNECTION and name.lower() == b"connection"]
+    if not values:
+        return frozenset()
+    return frozenset(part.strip().lower() for value in values for part in value.split(b","))
 
 
-def to_upstream(headers: RawHeaders, upstream: Upstream, *, identity: bool) -> CIMultiDict[str]:
-    """The request's headers as the upstream gets them, in order and as written.
+def to_upstream(headers: RawHeaders, upstream: Upstream, *, identity: bool) -> list[tuple[bytes, bytes]]:
+    """The request's headers as the upstream gets them: in order, byte for byte.
 
-    Connection headers, Host, and `x-trueclock-*` stay here; with `identity` no compressed reply is asked for;
-    the upstream's configured key and headers take the place of the caller's. Raises UnicodeDecodeError.
+    Connection headers, Host, Content-Length and `x-trueclock-*` stay here; with `identity` no compressed reply
+    is asked for; the upstream's configured key and headers take the place of the caller's.
     """
-    sent: CIMultiDict[str] = CIMultiDict()
-    dropped = _named_by_connection(headers)
-    for name, value in headers:
-        low = name.lower()
-        if low in _NOT_SENT or low in dropped or low.startswith(b"x-trueclock-"):
-            continue
-        if identity and low == b"accept-encoding":
-            continue
-        sent.add(name.decode("ascii"), value.decode())
+    dropped = _NOT_SENT | _named_by_connection(headers)
+    own = _configured(upstream)
     if identity:
-        sent["Accept-Encoding"] = "identity"
-    if upstream.api_key is not None:
-        sent["Authorization"] = f"Bearer {upstream.api_key}"
-    for name, text in upstream.headers:
-        sent[name] = text
+        own = (*own, (b"Accept-Encoding", b"identity"))
+    if own:
+        dropped |= {name.lower() for name, _ in own}
+    sent = [
+        pair
+        for pair in headers
+        if (low := pair[0].lower()) not in dropped and not low.startswith(b"x-trueclock-")
+    ]
+    sent.extend(own)
     return sent
+
+
+def _configured(upstream: Upstream) -> tuple[tuple[bytes, bytes], ...]:
+    own = tuple((name.encode(), value.encode()) for name, value in upstream.headers)
+    return own if upstream.api_key is None else (*own, (b"Authorization", b"Bearer " + upstream.api_key.encode()))
 
 
 def to_client(headers: RawHeaders, *, plain: bool, resized: bool) -> list[tuple[bytes, bytes]]:
@@ -81,9 +83,11 @@ class Callers:
             value = headers.get(header)
             if value:
                 key = value.removeprefix("Bearer ").strip()
-                digest = hmac.digest(self._salt, key.encode("utf-8", "surrogateescape"), "blake2s")
-                return self._names.get(key) or "c_" + digest[:8].hex()
+                return self._names.get(key) or self._hash(key)
         return None
+
+    def _hash(self, key: str) -> str:
+        return "c_" + blake2b(key.encode("utf-8", "surrogateescape"), key=self._salt, digest_size=8).hexdigest()
 
 
 def load_salt(data_dir: Path) -> bytes:

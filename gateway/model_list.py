@@ -66,14 +66,14 @@ class _Entry:
         self._fields = item.mapping(("model_name", "litellm_params", "model_info"))
         self._timeouts = timeouts
         self._warn = warn
-        self._name = self._required(item, self._fields, "model_name").text()
+        self._name = _required(item, self._fields, "model_name").text()
         self._place = f"{item.where} {self._name!r}"
-        params = self._required(item, self._fields, "litellm_params").mapping()
+        params = _required(item, self._fields, "litellm_params").mapping()
         self._params = {key: value for key, value in params.items() if not value.empty}
 
     def read(self) -> tuple[str, Route]:
         """The served name and where it leads."""
-        model_node = self._required(self._fields["litellm_params"], self._params, "model")
+        model_node = _required(self._fields["litellm_params"], self._params, "model")
         self._check_stars(model_node)
         given = model_node.text()
         provider, model = split_model(given, self._text("custom_llm_provider"))
@@ -82,11 +82,6 @@ class _Entry:
         if provider not in DIALECT:
             return self._name, Route(self._translated(provider, given), model)
         return self._name, self._dialect(provider, DIALECT[provider], model)
-
-    def _required(self, owner: Node, fields: Mapping[str, Node], key: str) -> Node:
-        if key not in fields or fields[key].empty:
-            raise owner.error(f"{key} is missing")
-        return fields[key]
 
     def _text(self, key: str) -> str | None:
         return (self._params[key].text() or None) if key in self._params else None
@@ -170,6 +165,12 @@ class _Entry:
             transport="litellm",
             params=params | {"custom_llm_provider": provider},
         )
+
+
+def _required(owner: Node, fields: Mapping[str, Node], key: str) -> Node:
+    if key not in fields or fields[key].empty:
+        raise owner.error(f"{key} is missing")
+    return fields[key]
 
 
 def _name_of(base: Node | None) -> str | None:

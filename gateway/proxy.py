@@ -7,12 +7,14 @@ happens to the recording changes or fails a request.
 import asyncio
 import time
 from time import monotonic
+from typing import Any
 
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from gateway.ask import LARGE_BODY, USAGE_ROUTES, Ask, outgoing_body, read_ask, route_of
 from gateway.client_reply import ClientReply
+from gateway.deadlines import Deadlines
 from gateway.encoding import UndecodableBody
 from gateway.exchange import Exchange
 from gateway.headers import Callers, labels_of, to_upstream
@@ -20,8 +22,8 @@ from gateway.log import LogWriter
 from gateway.recorder import BytesPerToken, Recorder
 from gateway.refusal import Refusal, refusal_reply
 from gateway.reply import BodyReader, WholeBody
-from gateway.routes import Config, Route
-from gateway.upstream import Reply, UpstreamError, Upstreams
+from gateway.routes import Config, Route, Upstream
+from gateway.upstream import Pool, Reply, UpstreamError
 from stream.events import RequestEvent, encode_event
 
 _ERROR_BODY_LIMIT = 1 << 16
@@ -35,7 +37,8 @@ class Proxy:
         self._log = log
         self._callers = callers
         self._source = source
-        self._upstreams = Upstreams()
+        self._pools: dict[tuple[str, float], Pool] = {}
+        self._deadlines = Deadlines()
         self._refuses_usage: set[str] = set()
         self._ratios: dict[str, BytesPerToken] = {}
         self.active = 0
@@ -59,16 +62,21 @@ class Proxy:
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         """Serve, and turn what fails into an error reply, or, once a reply has begun, into its breaking off."""
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            async with asyncio.timeout(None) as deadline:
-                return await self._serve(exchange, deadline)
+            return await self._serve(exchange, task)
         except Refusal as refusal:
             failure = refusal
         except UpstreamError as error:
             failure = Refusal(error.status, error.kind, str(error))
-        except TimeoutError:
+        except asyncio.CancelledError:
+            if not self._deadlines.expired(task):
+                raise
             phase = "first_byte" if exchange.client is None else "total"
             failure = Refusal(504, f"{phase}_timeout", f"the upstream took too long ({phase}_seconds)")
+        finally:
+            self._deadlines.clear(task)
         exchange.recorder.broke(failure.code, monotonic())
         if exchange.client is None:
             exchange.recorder.status = failure.status
@@ -76,7 +84,7 @@ class Proxy:
             await self._record(exchange)
         return refusal_reply(failure) if exchange.client is None else await exchange.client.break_off()
 
-    async def _serve(self, exchange: Exchange, deadline: asyncio.Timeout) -> ClientReply:
+    async def _serve(self, exchange: Exchange, task: asyncio.Task[Any]) -> ClientReply:
         recorder = exchange.recorder
         body = await exchange.read_body(self._config.body_limit_bytes)
         recorder.body_read, recorder.body_bytes = monotonic(), len(body)
@@ -87,11 +95,12 @@ class Proxy:
             raise Refusal(404, "model_not_found", "no entry of model_list serves this model, and no default upstream")
         upstream = route.upstream
         recorder.provider, recorder.upstream, recorder.upstream_model = upstream.provider, upstream.name, route.model
-        recorder.bytes_per_token = self._ratios.setdefault(upstream.name, BytesPerToken())
-        now = asyncio.get_running_loop().time
-        deadline.reschedule(now() + upstream.timeouts.first_byte)
+        recorder.bytes_per_token = self._ratios.get(upstream.name) or self._ratios.setdefault(
+            upstream.name, BytesPerToken()
+        )
+        self._deadlines.set(task, upstream.timeouts.first_byte)
         asked_for_usage = await self._open(exchange, route, body, coding)
-        deadline.reschedule(now() + upstream.timeouts.total)
+        self._deadlines.set(task, upstream.timeouts.total)
         return await self._pass_on(exchange, asked_for_usage=asked_for_usage)
 
     async def _ask(self, body: bytes, coding: str) -> Ask:
@@ -127,15 +136,17 @@ class Proxy:
     async def _send(self, exchange: Exchange, route: Route, body: bytes, *, identity: bool) -> Reply:
         request, upstream = exchange.request, route.upstream
         attempt = exchange.recorder.attempt(upstream.name, monotonic())
-        try:
-            headers = to_upstream(request.raw_headers, upstream, identity=identity)
-        except UnicodeDecodeError:
-            raise Refusal(400, "invalid_header", "a request header is not UTF-8") from None
-        target = upstream.target(exchange.origin_form())
-        reply = await self._upstreams.send(request.method, target, headers, body, upstream.timeouts.connect)
+        headers = to_upstream(request.raw_headers, upstream, identity=identity)
+        pool = self._pool(upstream)
+        target = upstream.target(exchange.origin_form())[len(pool.origin) :]
+        reply = await pool.send(request.method, target, headers, body)
         exchange.reply = reply
         attempt.replied, attempt.connected, attempt.status = monotonic(), reply.connected_at, reply.status
         return reply
+
+    def _pool(self, upstream: Upstream) -> Pool:
+        key = (upstream.root, upstream.timeouts.connect)
+        return self._pools.get(key) or self._pools.setdefault(key, Pool(*key))
 
     async def _pass_on(self, exchange: Exchange, *, asked_for_usage: bool) -> ClientReply:
         """Pass the reply on as it is read; its event is committed before its last bytes go."""
@@ -181,9 +192,10 @@ class Proxy:
         await self._append(exchange.event(monotonic()))
 
     def _append(self, event: RequestEvent) -> asyncio.Future[None]:
-        assert event.ended_at is not None
-        return self._log.append(event.ended_at.timestamp(), event.caller, encode_event(event))
+        return self._log.append(time.time(), event.caller, encode_event(event))
 
     async def close(self) -> None:
         """Close the upstream connections."""
-        await self._upstreams.close()
+        self._deadlines.close()
+        for pool in self._pools.values():
+            await pool.close()

@@ -3,7 +3,7 @@
 Times are monotonic seconds that the shell passes in. Nothing of a request's or a reply's content is kept.
 """
 
-import os
+import random
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +13,8 @@ from gateway.ask import NOTHING, Ask
 from gateway.reply import BodyReader, EventStreamBody
 from gateway.usage import Usage
 from stream.events import RequestEvent
+
+_random = random.Random()  # noqa: S311 - seeded by the system; ids are to be unique, not secret (os.urandom: 6 µs)
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class BytesPerToken:
 
 def new_id() -> str:
     """32 hexadecimal digits that sort by time: milliseconds since 1970, then 80 random bits."""
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+    return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(80):020x}"
 
 
 @dataclass(slots=True)

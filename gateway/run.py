@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.app import Gateway, Settings, StartError, admin_address
 from gateway.config import Config, default_config, load_config
 from stream.coefficients import load_tables
-from stream.command import UsageFault
+from stream.command import UsageError
 
 logger = logging.getLogger("trueclock.gateway")
 
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
             logger.warning("%s", warning)
         _on_loop(_serve(settings, options.address_file))
     except StartError as error:
-        raise UsageFault(str(error)) from None
+        raise UsageError(str(error)) from None
     return 0
 
 
@@ -69,7 +69,7 @@ def demo(options: argparse.Namespace) -> int:
         try:
             _on_loop(_demo(options, Path(data_dir)))
         except StartError as error:
-            raise UsageFault(str(error)) from None
+            raise UsageError(str(error)) from None
     return 0
 
 

@@ -106,9 +106,10 @@ class Traffic:
             for arrival in cycled(self._trace):
                 await asyncio.sleep(max(0.0, began + arrival.seconds / self._speed - time.monotonic()))
                 await self._places.acquire()
-                requests.create_task(self._send(session, url, self._body(arrival)))
+                requests.create_task(self._send(session, url, self.body(arrival)))
 
-    def _body(self, arrival: Arrival) -> dict[str, Any]:
+    def body(self, arrival: Arrival) -> dict[str, Any]:
+        """Return the next request of this size: its model and whether it streams are drawn at random."""
         body = {
             "model": self._random.choice(self._models),
             "messages": [{"role": "user", "content": " ".join(["word"] * arrival.prompt_tokens)}],

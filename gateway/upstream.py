@@ -1,18 +1,29 @@
-"""Upstreams over HTTP: pooled aiohttp connections, bytes as they come, and the moments that timing needs."""
+"""Upstreams over HTTP: aiohttp's connection pool and parser, the request's bytes written as they came.
 
-import io
+aiohttp's ClientSession would rebuild every header (its case, its order, UTF-8 only) and costs more CPU than
+all the rest of a request here; its connector and response parser are used directly instead.
+"""
+
+import asyncio
 import ssl
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from multidict import CIMultiDict
+from aiohttp.http import RawResponseMessage, StreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
 from yarl import URL
 
-_AUTOMATIC = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
-_EAGER_BODY = 1 << 20  # aiohttp writes a bytes body in one go, and warns above this size
+Headers = list[tuple[bytes, bytes]]
+_LINE = 1 << 16
+_READ = 1 << 16
+_FITS_THE_SOCKET = 1 << 16
+_KEEP_IDLE_SECONDS = 30
+_NO_TRACES: list[aiohttp.tracing.Trace] = []
 
 
 class UpstreamError(Exception):
@@ -25,17 +36,16 @@ class UpstreamError(Exception):
 
 
 class Reply(Protocol):
-    """An upstream's reply, of any transport, in OpenAI's or the upstream's own dialect."""
+    """An upstream's reply, of any transport, in OpenAI's or the upstream's own dialect.
+
+    `connected_at` and `sent_at`: when its connection was there and when its request had been written, monotonic.
+    """
 
     connected_at: float
     sent_at: float
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def reason(self) -> str | None: ...
-    @property
-    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]: ...
+    status: int
+    reason: str
+    raw_headers: tuple[tuple[bytes, bytes], ...]
 
     async def next_bytes(self) -> bytes:
         """The next bytes of the body as they come; b"" at its end; raises UpstreamError when it breaks."""
@@ -47,104 +57,143 @@ class Reply(Protocol):
         """Abandon the call: what the upstream still does for it is cancelled."""
 
 
-class UpstreamReply(aiohttp.ClientResponse):
-    """A reply that knows when its connection was there and when its request had been written, monotonic."""
+class HttpReply:
+    """A Reply over HTTP/1.1. Its connection goes back to the pool with its last byte."""
 
-    connected_at: float = 0.0
-    sent_at: float = 0.0
+    __slots__ = ("_body", "_connection", "_upload", "connected_at", "raw_headers", "reason", "sent_at", "status")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connected_at = monotonic()
+        self.sent_at = 0.0
+        self.status = 0
+        self.reason = ""
+        self.raw_headers: tuple[tuple[bytes, bytes], ...] = ()
+        self._connection = connection
+        self._body: StreamReader
+        self._upload: asyncio.Task[None] | None = None
+
+    def send(self, data: bytes) -> None:
+        """Write the whole request; a large one goes on being sent while the reply is awaited."""
+        protocol, transport = self._connection.protocol, self._connection.transport
+        if protocol is None or transport is None:
+            raise aiohttp.ServerDisconnectedError
+        transport.write(data)
+        self.sent_at = monotonic()
+        if len(data) > _FITS_THE_SOCKET:
+            self._upload = asyncio.create_task(self._finish_upload(protocol, transport))
+
+    async def _finish_upload(self, protocol: ResponseHandler, transport: asyncio.Transport) -> None:
+        transport.set_write_buffer_limits(high=0)  # so that draining means all of it
+        try:
+            await StreamWriter(protocol, asyncio.get_running_loop()).drain()
+        except ConnectionError:
+            return  # whoever awaits the reply hears of it
+        transport.set_write_buffer_limits()
+        self.sent_at = monotonic()
+
+    async def receive_head(self) -> None:
+        """Wait for the reply's head; provisional ones (1xx) are passed over."""
+        protocol = self._connection.protocol
+        if protocol is None:
+            raise aiohttp.ServerDisconnectedError
+        message, body = await protocol.read()
+        while message.code < 200:  # noqa: PLR2004
+            message, body = await protocol.read()
+        self._take(message, body)
+
+    def _take(self, message: RawResponseMessage, body: StreamReader) -> None:
+        self.status, self.reason, self.raw_headers = message.code, message.reason, message.raw_headers
+        self._body = body
+        body.on_eof(self._release)
+
+    def _release(self) -> None:
+        if self._upload is None or self._upload.done():
+            self._connection.release()
+        else:  # answered before it had read the request: nobody can tell what it will make of the rest
+            self.close()
 
     async def next_bytes(self) -> bytes:
         """See Reply."""
         try:
-            return await self.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
+            return await self._body.readany()
+        except (aiohttp.ClientError, OSError, HttpProcessingError) as error:
             raise UpstreamError("upstream_broken", "the upstream broke off its reply") from error
 
     def at_end(self) -> bool:
         """See Reply."""
-        return self.content.at_eof()
+        return self._body.at_eof()
+
+    def close(self) -> None:
+        """See Reply."""
+        self._connection.close()
+        if self._upload is not None:
+            self._upload.cancel()
 
 
-class UpstreamRequest(aiohttp.ClientRequest):
-    """Notes both moments; aiohttp's own tracing would cost every request some 15 µs."""
+class Pool:
+    """The connections to one upstream. `root` and `connect_timeout` (seconds) are its configuration's."""
 
-    _written_at = 0.0
+    def __init__(self, root: str, connect_timeout: float) -> None:
+        parts = urlsplit(root)
+        self.origin = f"{parts.scheme}://{parts.netloc}"
+        self._host = parts.netloc.encode()
+        self._timeout = aiohttp.ClientTimeout(sock_connect=connect_timeout)
+        # The connector reads from it where to connect to; it is never sent.
+        self._where = aiohttp.ClientRequest("GET", URL(root), loop=asyncio.get_running_loop())
+        self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_IDLE_SECONDS, ttl_dns_cache=60)
 
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Write the request's head and begin with its body."""
-        connected = monotonic()
-        reply = await super().send(conn)
-        assert isinstance(reply, UpstreamReply)
-        reply.connected_at = connected
-        reply.sent_at = self._written_at or monotonic()
-        return reply
+    async def send(self, method: str, target: str, headers: Headers, body: bytes) -> HttpReply:
+        """Send one request, return its reply as soon as the head is there; raises UpstreamError.
 
-    async def write_bytes(
-        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
-    ) -> None:
-        """Write the body; note when its last byte has gone."""
-        await super().write_bytes(writer, conn, content_length)
-        self._written_at = monotonic()
-        if isinstance(self.response, UpstreamReply):
-            self.response.sent_at = self._written_at
-
-
-class Upstreams:
-    """The pool of connections to all upstreams; open and close it on the loop that uses it."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[float, aiohttp.ClientSession] = {}
-
-    def _session(self, connect_timeout: float) -> aiohttp.ClientSession:
-        session = self._sessions.get(connect_timeout)
-        if session is None:
-            session = self._sessions[connect_timeout] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=60),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
-                request_class=UpstreamRequest,
-                response_class=UpstreamReply,
-                skip_auto_headers=_AUTOMATIC,
-                max_line_size=1 << 16,
-                max_field_size=1 << 16,
-                read_bufsize=1 << 16,
-            )
-        return session
-
-    async def send(
-        self, method: str, target: str, headers: CIMultiDict[str], body: bytes, connect_timeout: float
-    ) -> UpstreamReply:
-        """Send one request and return its reply as soon as the head is there; raises UpstreamError."""
-        data: Any = body or None
-        if len(body) > _EAGER_BODY:
-            data = io.BytesIO(body)
+        `target` is a path and query, `headers` lack Host and Content-Length.
+        """
         try:
-            reply = await self._session(connect_timeout).request(
-                method, URL(target, encoded=True), data=data, headers=headers, allow_redirects=False
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            raise _failure(error, URL(target, encoded=True)) from error
-        assert isinstance(reply, UpstreamReply)
+            connection = await self._connector.connect(self._where, _NO_TRACES, self._timeout)
+            reply = HttpReply(connection)
+            try:
+                self._expect_reply(connection, method)
+                reply.send(self._written(method, target, headers, body))
+                await reply.receive_head()
+            except BaseException:
+                reply.close()
+                raise
+        except (aiohttp.ClientError, OSError, HttpProcessingError) as error:
+            raise _failure(error, self.origin) from error
         return reply
+
+    @staticmethod
+    def _expect_reply(connection: Connection, method: str) -> None:
+        assert connection.protocol is not None
+        connection.protocol.set_response_params(
+            skip_payload=method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            read_bufsize=_READ,
+            max_line_size=_LINE,
+            max_field_size=_LINE,
+        )
+
+    def _written(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
+        lines = [f"{method} {target} HTTP/1.1".encode("utf-8", "surrogateescape"), b"Host: " + self._host]
+        lines += [name + b": " + value for name, value in headers]
+        if body or method in ("POST", "PUT", "PATCH"):
+            lines.append(b"Content-Length: %d" % len(body))
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines) + body
 
     async def close(self) -> None:
         """Close every connection."""
-        for session in self._sessions.values():
-            await session.close()
+        await self._connector.close()
 
 
-def _failure(error: aiohttp.ClientError | OSError, url: URL) -> UpstreamError:
+def _failure(error: Exception, origin: str) -> UpstreamError:
     """Say whose fault it was, without the path (it may carry a secret)."""
-    place = f"{url.scheme}://{url.host}:{url.port}"
     if isinstance(error, aiohttp.ConnectionTimeoutError | TimeoutError):
-        return UpstreamError("connect_timeout", f"no connection to {place} in time", 504)
+        return UpstreamError("connect_timeout", f"no connection to {origin} in time (connect_seconds)", 504)
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
-        return UpstreamError("upstream_tls_error", f"TLS to {place} failed: {type(error).__name__}")
+        return UpstreamError("upstream_tls_error", f"TLS to {origin} failed ({type(error).__name__})")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return UpstreamError("upstream_unreachable", f"cannot connect to {place}: {error.strerror or 'refused'}")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return UpstreamError("upstream_invalid_reply", f"{place} answered with something that is not HTTP")
-    if isinstance(error, aiohttp.InvalidURL | ValueError):
-        return UpstreamError("invalid_target", "the request's target is not a valid URL path", 400)
-    return UpstreamError("upstream_disconnected", f"{place} closed the connection before it answered")
+        return UpstreamError("upstream_unreachable", f"cannot connect to {origin}: {error.strerror or 'refused'}")
+    if isinstance(error, HttpProcessingError | aiohttp.ClientResponseError):
+        return UpstreamError("upstream_invalid_reply", f"{origin} answered with something that is not HTTP")
+    return UpstreamError("upstream_disconnected", f"{origin} closed the connection before it answered")

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from profiler.estimate import estimate, estimate_csv, whole_number
 from stream.coefficients import Tables
-from stream.command import Parser, UsageFault, add_table_options, run_quietly, tables_of
+from stream.command import Parser, UsageError, add_table_options, run_quietly, tables_of
 
 __all__ = ["main"]
 
@@ -55,10 +55,10 @@ def _estimate(options: argparse.Namespace) -> int:
     single["--output-tokens"] = options.output_tokens
     given = [name for name, value in single.items() if value is not None]
     if options.csv is not None and given:
-        raise UsageFault(f"give either --csv or {given[0]}, not both")
+        raise UsageError(f"give either --csv or {given[0]}, not both")
     if options.csv is None and len(given) < len(single):
         missing = [name for name in single if name not in given]
-        raise UsageFault(f"missing: {', '.join(missing)} (or give --csv FILE)")
+        raise UsageError(f"missing: {', '.join(missing)} (or give --csv FILE)")
     tables = tables_of(options, any_kind=True)
     if options.csv is None:
         _estimate_one(options, tables)
@@ -107,7 +107,7 @@ def _tokens(option: str, text: str) -> int:
     try:
         return whole_number(text)
     except ValueError as error:
-        raise UsageFault(f"{option}: {error}") from None
+        raise UsageError(f"{option}: {error}") from None
 
 
 if __name__ == "__main__":

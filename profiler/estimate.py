@@ -85,7 +85,7 @@ def estimate_csv(source: Iterable[str], out: TextIO, tables: Tables, name: str) 
         writer.writerows(_estimated(reader, len(header), places, models, tables))
     except csv.Error as error:
         raise EstimateError(f"{name}: line {reader.line_num}: not readable as CSV: {error}") from None
-    except _BadRow as error:
+    except _BadRowError as error:
         raise EstimateError(f"{name}: line {reader.line_num}: {error}") from None
     return Summary(
         uncovered={model: known.rows for model, known in models.items() if known.runtime is None},
@@ -93,7 +93,7 @@ def estimate_csv(source: Iterable[str], out: TextIO, tables: Tables, name: str) 
     )
 
 
-class _BadRow(ValueError):
+class _BadRowError(ValueError):
     pass
 
 
@@ -119,7 +119,7 @@ def _estimated(
         if len(row) != width:
             if not row:
                 continue
-            raise _BadRow(f"expected {width} columns, found {len(row)}")
+            raise _BadRowError(f"expected {width} columns, found {len(row)}")
         model = models.get(row[at_model])
         if model is None:
             model = models[row[at_model]] = _model(tables, row[at_model])
@@ -143,7 +143,7 @@ def _count(text: str, column: str, counts: dict[str, int]) -> int:
     try:
         count = whole_number(text)
     except ValueError as error:
-        raise _BadRow(f"{column}: {error}") from None
+        raise _BadRowError(f"{column}: {error}") from None
     if len(counts) >= _REMEMBERED_COUNTS:
         counts.clear()
     counts[text] = count

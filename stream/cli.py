@@ -49,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=_EXAMPLES,
     )
     add_table_options(command)
-    command.add_argument(
-        "--dead", type=Path, metavar="FILE", help="where unreadable lines go: appended to FILE"
-    )
+    command.add_argument("--dead", type=Path, metavar="FILE", help="where unreadable lines go: appended to FILE")
     options = parser.parse_args(argv)
     return run_quietly("stream enrich", lambda: _enrich(options))
 

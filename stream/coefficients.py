@@ -47,7 +47,7 @@ class Tables:
     """An immutable set of stacks. `version` is a hash of all that decides a runtime.
 
     `reference` is the leading stack; `references` are the reference stacks, the leading one first, and never a
-    denoised one. `found` and `functions` are memos of pure look-ups, kept here so that they end with the tables.
+    denoised one. `found` and `functions` are memos of pure look-ups, kept here to end with them.
     """
 
     stacks: Mapping[str, Stack]

@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 from stream.coefficients import DEFAULT_STACK, Tables, load_tables
 from stream.runtime import INTERPOLATIONS
 
-__all__ = ["EXIT_WRONG_USE", "Parser", "UsageFault", "add_table_options", "run_quietly", "tables_of"]
+__all__ = ["EXIT_WRONG_USE", "Parser", "UsageError", "add_table_options", "run_quietly", "tables_of"]
 
 EXIT_WRONG_USE = 2
 _EXIT_INTERRUPTED = 130
 _EXIT_PIPE_CLOSED = 141
 
 
-class UsageFault(ValueError):
+class UsageError(ValueError):
     """The caller's mistake. `str(error)` is one line: what is wrong, where, and what to do."""
 
 
@@ -55,9 +55,7 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 
 def tables_of(options: argparse.Namespace, *, any_kind: bool = False) -> Tables:
     """Load the tables that the options of `add_table_options` name; raise TableError."""
-    return load_tables(
-        options.table, stack=options.stack, interpolation=options.interpolation, any_kind=any_kind
-    )
+    return load_tables(options.table, stack=options.stack, interpolation=options.interpolation, any_kind=any_kind)
 
 
 def run_quietly(name: str, command: Callable[[], int]) -> int:

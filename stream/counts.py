@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from stream import histogram as hist
-from stream.events import RequestEvent
+from stream.events import EnrichedEvent, RequestEvent, StackView
 from stream.labels import OTHER
 
 _STATUS_CLASSES = {status: f"{status // 100}xx" for status in range(100, 600)}
@@ -29,15 +29,17 @@ class StackCounts(msgspec.Struct):
         """Refuse a stored histogram over other bounds."""
         hist.check(self.slowdown, hist.RATIO)
 
-    def count(self, raw: float, idealized: float, *, extrapolated: bool) -> None:
-        """Count one covered request."""
+    def count(self, raw: float, idealized: float, view: EnrichedEvent | StackView) -> None:
+        """Count one covered request; its factors are those that enrichment gave it on this stack."""
         self.requests += 1
         self.raw += raw
         self.idealized += idealized
-        self.extrapolated += extrapolated
-        self.faster += raw < idealized
-        if idealized > 0:
-            ratio = raw / idealized
+        if view.coverage == "extrapolated":
+            self.extrapolated += 1
+        if view.faster_than_idealized:
+            self.faster += 1
+        ratio = view.slowdown
+        if ratio is not None:
             self.slowdown[0] += ratio
             self.slowdown[bisect_left(hist.RATIO, ratio) + 1] += 1.0
 
@@ -77,14 +79,14 @@ class PairCounts(msgspec.Struct, omit_defaults=True):
         # A slow client's backpressure excludes a request from the ratios, but is no error.
         return exclusion if r.error_class is not None or status_class != "2xx" else ""
 
-    def count_denoised(self, raw: float, denoised: float) -> None:
-        """Count a completed request whose denoised runtime is known."""
+    def count_denoised(self, raw: float, denoised: float, contention: float | None) -> None:
+        """Count a completed request whose denoised runtime is known; `contention` is raw over denoised."""
         self.raw_of_denoised += raw
         self.denoised += denoised
         if self.contention is None:
             self.contention = hist.new(hist.RATIO)
-        if denoised > 0:
-            hist.observe(self.contention, hist.RATIO, raw / denoised)
+        if contention is not None:
+            hist.observe(self.contention, hist.RATIO, contention)
 
     def summary(self, stack: str | None) -> dict[str, Any]:
         """Return the sums and the ratio of sums on `stack`, for JSON; a ratio of nothing is null."""

@@ -94,7 +94,7 @@ def exclusion_reason(event: RequestEvent) -> str | None:
 
 
 def output_tokens(event: RequestEvent) -> int | None:
-    """o of T(p, o): the longest choice's tokens, else an even share of all; None where unknown."""
+    """Tokens that count as o in T(p, o): the longest choice's tokens, else an even share of all; None where unknown."""
     if event.longest_choice_tokens is not None:
         return event.longest_choice_tokens
     total, choices = event.completion_tokens, event.choices

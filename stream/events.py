@@ -38,7 +38,7 @@ Provenance = Literal["measured", "predicted", "assumed"]
 Coverage = Literal["covered", "extrapolated", "uncovered"]
 
 
-class InvalidEvent(ValueError):
+class InvalidEvent(ValueError):  # noqa: N818 - it says what it is
     """A record that is no event. `str(error)` is one line: what is wrong, and where in the record."""
 
 
@@ -256,7 +256,13 @@ def _in_utc(event: RequestEvent) -> RequestEvent:
     started, ended = event.started_at, event.ended_at
     if (started is None or started.tzinfo is UTC) and (ended is None or ended.tzinfo is UTC):
         return event
-    moments = {"started_at": started and started.astimezone(UTC), "ended_at": ended and ended.astimezone(UTC)}
+    try:
+        moments = {
+            "started_at": started and started.astimezone(UTC),
+            "ended_at": ended and ended.astimezone(UTC),
+        }
+    except OverflowError:
+        raise InvalidEvent("started_at or ended_at: in UTC, out of the range of dates") from None
     return msgspec.structs.replace(event, **moments)
 
 

@@ -157,15 +157,12 @@ class Metrics(Collector):
             pair.completed += 1
             pair.completed_raw += raw
             if e.idealized_runtime_seconds is not None:
-                stack = self._on_stack(pair, e.stack or "")
-                stack.count(raw, e.idealized_runtime_seconds, extrapolated=e.coverage == "extrapolated")
+                self._on_stack(pair, e.stack or "").count(raw, e.idealized_runtime_seconds, e)
             for name, view in e.stacks.items():
                 if view.idealized_runtime_seconds is not None:
-                    stack = self._on_stack(pair, name)
-                    extrapolated = view.coverage == "extrapolated"
-                    stack.count(raw, view.idealized_runtime_seconds, extrapolated=extrapolated)
+                    self._on_stack(pair, name).count(raw, view.idealized_runtime_seconds, view)
             if e.denoised_runtime_seconds is not None:
-                pair.count_denoised(raw, e.denoised_runtime_seconds)
+                pair.count_denoised(raw, e.denoised_runtime_seconds, e.contention_factor)
         if e.idealized_runtime_seconds is None:
             reason = self._reason(e.uncovered_reason)
             pair.uncovered[reason] = pair.uncovered.get(reason, 0) + 1

@@ -35,6 +35,8 @@ __all__ = [
 Interpolation = Literal["linear", "helm"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 
+_SINGULAR = 1e-13  # pivots are sums of squares of at most 1: below this only rounding is left
+
 PromptFunction = Callable[[int], float]
 RuntimeFunction = Callable[[int, int], float]
 
@@ -60,9 +62,7 @@ class Coefficients:
         return self.knots[-1]
 
 
-def prompt_seconds(
-    coefficients: Coefficients, prompt_tokens: int, interpolation: Interpolation = "linear"
-) -> float:
+def prompt_seconds(coefficients: Coefficients, prompt_tokens: int, interpolation: Interpolation = "linear") -> float:
     """F(p) in seconds, for any p >= 0."""
     return prompt_function(coefficients, interpolation)(prompt_tokens)
 
@@ -180,7 +180,7 @@ def _least_squares(columns: list[list[float]], target: Sequence[float]) -> list[
     size = len(rows)
     for step in range(size):
         pivot = max(range(step, size), key=lambda row: abs(rows[row][step]))
-        if abs(rows[pivot][step]) < 1e-13:
+        if abs(rows[pivot][step]) < _SINGULAR:
             return None
         rows[step], rows[pivot] = rows[pivot], rows[step]
         for row in range(size):

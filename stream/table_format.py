@@ -9,7 +9,8 @@ seconds) and `overhead` (s); plus, all optional, `context_seconds_per_token2`, `
 
 import json
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -145,9 +146,7 @@ def _row_to_json(row: Row) -> dict[str, Any]:
         "overhead": numbers.overhead,
         "context_seconds_per_token2": numbers.context,
         **_given({"quadratic": numbers.quadratic and list(numbers.quadratic)}),
-        **_given(
-            {key: getattr(row, key) for key in ("provenance", "proxy_of", "fit_error", "source", "note")}
-        ),
+        **_given({key: getattr(row, key) for key in ("provenance", "proxy_of", "fit_error", "source", "note")}),
         **_given({"intervals": row.intervals and dict(row.intervals)}),
     }
 
@@ -165,9 +164,7 @@ def _parse(content: bytes, file: str) -> Any:
         text = content.decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_unrepeated, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise TableError(
-            f"{file}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}"
-        ) from None
+        raise TableError(f"{file}: line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
         raise TableError(f"{file}: byte {error.start}: expected UTF-8 text") from None
     except RecursionError:
@@ -232,9 +229,7 @@ def _row(name: str, value: Any, at: _At) -> Row:
 
 def _coefficients(row: dict[str, Any], at: _At) -> Coefficients:
     prompts = at / "runtime_for_prompt_tokens"
-    knots = _object(row.get("runtime_for_prompt_tokens"), prompts) or prompts.wrong(
-        "at least one prompt size"
-    )
+    knots = _object(row.get("runtime_for_prompt_tokens"), prompts) or prompts.wrong("at least one prompt size")
     seconds = sorted((_knot(key, prompts / key), _number(f, prompts / key)) for key, f in knots.items())
     return Coefficients(
         per_output_token=_number(row.get("runtime_per_output_token"), at / "runtime_per_output_token"),
@@ -288,7 +283,7 @@ def _optional(check: Callable[[Any, _At], Checked], value: Any, at: _At) -> Chec
     return None if value is None else check(value, at)
 
 
-def _only_keys(record: dict[str, Any], known: Set[str], at: _At) -> None:
+def _only_keys(record: dict[str, Any], known: AbstractSet[str], at: _At) -> None:
     for key in record:
         if key not in known:
             (at / key).wrong(f"one of the keys {', '.join(sorted(known))}")

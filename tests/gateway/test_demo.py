@@ -179,7 +179,7 @@ def test_several_models_complete_within_15_seconds() -> None:
         provider, client = demo.upstream.provider, demo.client
         done = set()
         for arrival in itertools.takewhile(lambda one: one.seconds < 15, cycled(read_trace())):
-            model = str(client._body(arrival)["model"])
+            model = str(client.body(arrival)["model"])
             timing = provider.service_time(model, arrival.prompt_tokens, arrival.seconds)
             if arrival.seconds + timing.whole(arrival.output_tokens) < 12:
                 done.add(model)

@@ -5,12 +5,13 @@
     python tests/prove/disconnect.py --short   # 5
 
 Phases: before a stream's first byte, after its head but before its first token, in mid-stream, in a
-non-streamed call. Half of the clients close, half reset. The upstream is a raw server in this process, so that
-both times are of one clock: from the client's close to the upstream's end of the connection.
+non-streamed call. Half of the clients close, half reset. The upstream is a raw server in this process, so
+that both times are of one clock: from the client's close to the upstream's end of the connection.
 """
 
 import argparse
 import asyncio
+import contextlib
 import socket
 import struct
 import sys
@@ -20,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proving import Claims, Gateway, ProofError, end_on_sigterm, numbers, workplace
+from proving import ROOT, Claims, Gateway, ProofError, end_on_sigterm, numbers, workplace
 from scripted_upstream import Seen, Upstream
 
 LIMIT_SECONDS = 0.2
-WAIT_SECONDS = 5.0
+BARE = ROOT / "tests" / "bench" / "gateway" / "gateways" / "bare_aiohttp.py"
+WAIT_SECONDS = 3.0
 SEEN_CHUNKS = 5
 
 
@@ -50,16 +52,16 @@ PHASES = (
 )
 
 
-async def leave(gateway: Gateway, upstream: Upstream, phase: Phase, number: int) -> float:
+async def leave(gateway_port: int, upstream: Upstream, phase: Phase, number: int) -> float:
     """Send one request and leave in the phase; return the seconds until the upstream's connection closed."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway_port)
     body = b'{"model":"openai/davinci","messages":[{"role":"user","content":"hello"}]%s}'
     body %= b',"stream":true' if phase.stream else b""
     head = f"POST /v1/chat/completions?n={number}&{phase.query} HTTP/1.1\r\nhost: 127.0.0.1\r\n"
     head += f"content-type: application/json\r\nx-trueclock-tags: n={number}\r\n"
     head += f"content-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
-    seen = await asked(upstream, number)
+    seen = await asyncio.wait_for(upstream.arrival(str(number)), WAIT_SECONDS)
     if phase.awaited:
         await asyncio.wait_for(reader.readuntil(phase.awaited), WAIT_SECONDS)
     if number % 2:  # a reset instead of an orderly close
@@ -67,20 +69,9 @@ async def leave(gateway: Gateway, upstream: Upstream, phase: Phase, number: int)
         linger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     left = time.monotonic()
     writer.transport.abort() if number % 2 else writer.close()
-    deadline = left + WAIT_SECONDS
-    while seen.gone is None and time.monotonic() < deadline:
-        await asyncio.sleep(0.001)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(seen.closed.wait(), WAIT_SECONDS)
     return (seen.gone or float("inf")) - left
-
-
-async def asked(upstream: Upstream, number: int) -> Seen:
-    """Wait until the upstream has the request."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while str(number) not in upstream.seen:
-        if time.monotonic() > deadline:
-            raise ProofError(f"request {number} did not reach the upstream within {WAIT_SECONDS:.0f} s")
-        await asyncio.sleep(0.001)
-    return upstream.seen[str(number)]
 
 
 async def events_of_all(gateway: Gateway, expected: int) -> dict[int, list[dict[str, Any]]]:
@@ -145,10 +136,41 @@ async def prove(options: argparse.Namespace, work: Path) -> int:
             claims.claim(
                 f"{phase.name}: every event kept, as left", not wrong, list(wrong.items())[:3] or len(each)
             )
-        claims.claim("the gateway serves on", gateway.ready() == 200 and gateway.alive())
+        claims.claim("the gateway serves on", await asyncio.to_thread(gateway.ready) == 200)
+        await control(claims, upstream, port, number)
     finally:
         gateway.kill()
     return claims.finish(f"{number} clients left, slowest cancellation {1000 * slowest:.1f} ms")
+
+
+async def control(claims: Claims, upstream: Upstream, upstream_port: int, number: int) -> None:
+    """Measure a gateway that does not cancel (aiohttp's default, in a call that is not streamed)."""
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    address = f"http://127.0.0.1:{upstream_port}"
+    bare = await asyncio.create_subprocess_exec(sys.executable, str(BARE), str(port), address)
+    try:
+        await wait_port(port)
+        seconds = await leave(port, upstream, PHASES[-1], number)
+        claims.claim(
+            "control: bare aiohttp, which does not cancel, is found out", seconds > LIMIT_SECONDS, seconds
+        )
+    finally:
+        bare.kill()
+        await bare.wait()
+
+
+async def wait_port(port: int) -> None:
+    """Wait until something listens on a port of 127.0.0.1."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(0.01)
+    raise ProofError(f"nothing listens on port {port}")
 
 
 async def leave_all(
@@ -156,8 +178,8 @@ async def leave_all(
 ) -> list[float]:
     """Let clients leave one after the other, or all at the same time."""
     if together:
-        return await asyncio.gather(*(leave(gateway, upstream, phase, number) for number in mine))
-    return [await leave(gateway, upstream, phase, number) for number in mine]
+        return await asyncio.gather(*(leave(gateway.port, upstream, phase, number) for number in mine))
+    return [await leave(gateway.port, upstream, phase, number) for number in mine]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,8 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with workplace(options.keep) as work:
             return asyncio.run(prove(options, work))
-    except ProofError as error:
-        print(f"disconnect: FAILED: {error}")
+    except (ProofError, TimeoutError, OSError) as error:
+        print(f"disconnect: FAILED: {type(error).__name__} {error}")
         return 2
 
 

@@ -5,8 +5,8 @@
     python tests/prove/fuzz.py --seconds 10    # the same as --short
 
 Clients send noise, broken frames, odd bodies and hostile headers, some stall or leave; the upstream answers
-with broken frames, lies about lengths, malformed events and decompression bombs. A canary listens where targets
-such as `@127.0.0.1:PORT/` point: nobody may ever call there.
+with broken frames, lies about lengths, malformed events and decompression bombs. A canary listens where
+targets such as `@127.0.0.1:PORT/` point: nobody may ever call there.
 """
 
 import argparse
@@ -24,7 +24,17 @@ from pathlib import Path
 
 from hostile_requests import TARGETS, canary_targets, hostile_request
 from hostile_upstream import HostileUpstream
-from proving import Claims, Gateway, ProofError, end_on_sigterm, numbers, workplace
+from proving import (
+    Claims,
+    Gateway,
+    ProofError,
+    end_on_sigterm,
+    numbers,
+    stored,
+    unreadable,
+    wait_total,
+    workplace,
+)
 
 READ_LIMIT = 1 << 20
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
@@ -81,12 +91,14 @@ async def annoy(gateway: Gateway, seen: Seen, rng: random.Random, targets: tuple
 
 
 async def read_some(reader: asyncio.StreamReader, rng: random.Random) -> bytes:
-    """Read until the end, a limit, or impatience."""
-    data = bytearray()
+    """Read until the end, a limit, or impatience: the connection stays open, so silence must end it, too."""
+    data, patience = bytearray(), rng.choice((0.1, 0.5, 1.0))
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(rng.choice((0.1, 0.5, 1.0))):
-            while len(data) < READ_LIMIT and (part := await reader.read(65536)):
-                data += part
+        while len(data) < READ_LIMIT:
+            part = await asyncio.wait_for(reader.read(65536), 0.04 if data else patience)
+            if not part:
+                break
+            data += part
     return bytes(data)
 
 
@@ -217,6 +229,22 @@ def check(
         else set()
     )
     claims.claim("the label `model` is bounded", len(models) <= 102, f"{len(models)} values")
+    check_records(claims, gateway)
+
+
+def check_records(claims: Claims, gateway: Gateway) -> None:
+    """State the claims about what was recorded of all that."""
+    refused = unreadable(gateway.data)
+    claims.claim("every recorded event can be read", not refused, sorted(set(refused))[:3] or "no complaint")
+    recorded = stored(gateway.data)
+    counted = (
+        sum(wait_total(gateway, recorded, 5).get("trueclock_requests_total", {}).values())
+        if gateway.alive()
+        else 0
+    )
+    claims.claim(
+        "every recorded event is counted", counted == recorded, f"{recorded} recorded, {counted:.0f} counted"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -57,7 +57,14 @@ class HostileUpstream:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.add(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+        ends = (
+            OSError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            asyncio.CancelledError,
+            ValueError,
+        )
+        with contextlib.suppress(*ends):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 await _read_body(reader, head.lower())
                 found = EVIL.search(head)

@@ -34,6 +34,7 @@ from proving import (
     events_of,
     numbers,
     parse_totals,
+    stored,
     wait_total,
     workplace,
 )
@@ -146,6 +147,7 @@ def check(claims: Claims, gateway: Gateway, outcome: Outcome, options: argparse.
     """State the claims of the proof itself."""
     events = gateway.events()
     counted, totals = numbers(events), wait_total(gateway, len(events))
+    claims.claim("every row of the log is printed", len(events) == stored(gateway.data), stored(gateway.data))
     claims.claim("enough replies came whole", len(outcome.whole) >= options.requests, len(outcome.whole))
     claims.claim(
         "replies received whole without an event: 0", lost(outcome, counted) == 0, lost(outcome, counted)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -120,11 +121,30 @@ class Gateway:
 
 def events_of(data: Path) -> list[dict[str, Any]]:
     """Return the events of a data directory, through the command that users have."""
+    return [json.loads(line) for line in list_events(data).stdout.splitlines()]
+
+
+def list_events(data: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run `gateway events` on a data directory; its lines are events, its stderr are complaints."""
     command = [sys.executable, "-m", "gateway.cli", "events", "--data-dir", str(data)]
     done = subprocess.run(command, capture_output=True, cwd=ROOT, env=ENV, check=False)
     if done.returncode:
         raise ProofError(f"gateway events failed ({done.returncode}): {done.stderr.decode()[-500:].strip()}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return done
+
+
+def unreadable(data: Path) -> list[str]:
+    """Return what `gateway events` complains about."""
+    return list_events(data).stderr.decode(errors="replace").splitlines()
+
+
+def stored(data: Path) -> int:
+    """Count the rows of the event log itself."""
+    rows = 0
+    for path in data.glob("events-*.sqlite"):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            rows += int(db.execute("SELECT count(*) FROM events").fetchone()[0])
+    return rows
 
 
 SAMPLE = re.compile(r"^(trueclock_\w+_total)(?:\{(.*)\})? (\S+)$", re.MULTILINE)

@@ -36,6 +36,7 @@ class Seen:
     chunks: int = 0
     finished: bool = False
     gone: float | None = None  # when the peer closed before the reply was finished
+    closed: asyncio.Event = field(default_factory=asyncio.Event)  # set with `gone`
 
 
 @dataclass(slots=True)
@@ -43,7 +44,21 @@ class Upstream:
     """The server, and what it saw, by the value of the query's `n`."""
 
     seen: dict[str, Seen] = field(default_factory=dict)
+    arrivals: dict[str, asyncio.Future[Seen]] = field(default_factory=dict)
     keep: bool = True
+
+    def arrival(self, number: str) -> asyncio.Future[Seen]:
+        """Return what will be known of a request once it is here."""
+        return self.arrivals.setdefault(number, asyncio.get_running_loop().create_future())
+
+    def note(self, seen: Seen) -> None:
+        """Keep what is seen of a numbered request."""
+        number = seen.query.get("n")
+        if not self.keep or number is None:
+            return
+        self.seen[number] = seen
+        if not self.arrival(number).done():
+            self.arrival(number).set_result(seen)
 
     async def start(self, port: int = 0) -> tuple[asyncio.Server, int]:
         """Listen on 127.0.0.1; return server and port."""
@@ -70,6 +85,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         if self.current is not None and not self.current.finished:
             self.current.gone = time.monotonic()
+            self.current.closed.set()
         if self.task is not None:
             self.task.cancel()
 
@@ -89,8 +105,7 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, target: str, body: bytes) -> None:
         query = dict(parse_qsl(urlsplit(target).query))
         self.current = seen = Seen(query, time.monotonic())
-        if self.upstream.keep and "n" in query:
-            self.upstream.seen[query["n"]] = seen
+        self.upstream.note(seen)
         kind = query.get("kind", "json")
         if kind == "silent":
             await asyncio.sleep(3600)

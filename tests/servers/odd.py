@@ -410,7 +410,7 @@ async def processing(_request: RawRequest, wire: Wire) -> None:
 @_shape(usage=True)
 async def huge_headers(_request: RawRequest, wire: Wire) -> None:
     """One header value of 16,000 bytes and 60 more headers of 100 bytes."""
-    many = (("X-Many-%02d" % number, "y" * 100) for number in range(60))
+    many = ((f"X-Many-{number:02}", "y" * 100) for number in range(60))
     await _whole(wire, completion(), (*JSON, ("Content-Security-Policy", "x" * 16_000), *many))
 
 

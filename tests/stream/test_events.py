@@ -28,7 +28,9 @@ tokens = st.none() | st.integers(0, 10**9)
 seconds = st.none() | st.floats(0, 1e6)
 names = st.none() | st.text(max_size=20)
 moments = st.none() | st.datetimes(
-    min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC)
+    min_value=datetime(1970, 1, 1),  # noqa: DTZ001 - hypothesis wants its bounds naive
+    max_value=datetime(2200, 1, 1),  # noqa: DTZ001
+    timezones=st.just(UTC),
 )
 plain = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False) | st.text()
 json_values = st.recursive(
@@ -72,7 +74,10 @@ def test_an_event_survives_the_wire(event: RequestEvent) -> None:
     assert decode_event(line.decode()) == event
 
 
-@given(events, st.dictionaries(st.sampled_from(["event", "denoised_runtime_seconds", "a,b"]), st.builds(StackView)))
+@given(
+    events,
+    st.dictionaries(st.sampled_from(["event", "denoised_runtime_seconds", "a,b"]), st.builds(StackView)),
+)
 def test_an_enriched_event_survives_the_wire(event: RequestEvent, stacks: dict[str, StackView]) -> None:
     enriched = EnrichedEvent(event=event, idealized_runtime_seconds=0.5, stack="a", stacks=stacks)
     line = encode_enriched(enriched)
@@ -89,8 +94,10 @@ def test_nothing_but_invalid_event_is_raised(data: bytes | str) -> None:
         try:
             decode(data)
         except InvalidEvent as error:
-            assert str(error)
-            assert "\n" not in str(error)
+            lines = str(error).splitlines()
+        else:
+            continue
+        assert len(lines) == 1
 
 
 @given(st.dictionaries(st.sampled_from(REQUEST_FIELDS), json_values))
@@ -105,7 +112,7 @@ def test_odd_values_are_refused_or_read(record: dict[str, Any]) -> None:
 REFUSED = [
     (b"", "Input data was truncated"),
     (b'{"model":"a","prompt_tok', "Input data was truncated"),
-    (b'{"model":"a"}{"model":"b"}', "JSON is malformed: trailing characters (byte 13)"),
+    (b'{"model":"a"}{"model":"b"}', "JSON is malformed: trailing characters"),
     (b"[]", "an event is a JSON object, not an array"),
     (b"null", "an event is a JSON object, not null"),
     (b'"text"', "an event is a JSON object, not a string"),
@@ -118,7 +125,7 @@ REFUSED = [
     (b'{"model":"a","duration_seconds":1e12}', "Expected float <= 1000000000.0 - at $.duration_seconds"),
     (b'{"model":"a","duration_seconds":NaN}', "JSON is malformed: invalid character (byte 32)"),
     (b'{"model":"a","started_at":"2023-01-01T00:00:00"}', "timezone component - at $.started_at"),
-    (b'{"model":"a","started_at":"0001-01-01T00:00:00+09:00"}', "date value out of range"),
+    (b'{"model":"a","started_at":"0001-01-01T00:00:00+09:00"}', "out of the range of dates"),
     (b'{"model":"a","usage_source":"a secret"}', "Invalid enum value - at $.usage_source"),
     (b'{"model":"a","schema_version":7}', "schema_version 7 is newer than this program reads (1)"),
     (b'{"model":"a","schema_version":0}', "Expected int >= 1 - at $.schema_version"),
@@ -174,7 +181,11 @@ def test_the_smallest_event() -> None:
 def test_an_enriched_line_in_another_shape_is_read_too() -> None:
     line = b'{"stack":"s","model":"a","later":1,"denoised_runtime_seconds":1,"stacks":{}}'
     enriched = decode_enriched(line)
-    assert (enriched.stack, enriched.denoised_runtime_seconds, enriched.event.extra) == ("s", 1.0, {"later": 1})
+    assert (enriched.stack, enriched.denoised_runtime_seconds, enriched.event.extra) == (
+        "s",
+        1.0,
+        {"later": 1},
+    )
     with pytest.raises(InvalidEvent, match=re.escape("Expected str | null, got int - at $.stack")):
         decode_enriched(b'{"model":"a","stack":1}')
 

@@ -35,7 +35,10 @@ COVERED: dict[str, Any] = {
     "idealized_runtime_seconds": 2.0,
     "stack": "a100-megatron",
     "coverage": "covered",
+    "slowdown": 1.5,
+    "faster_than_idealized": False,
 }
+FASTER = COVERED | {"slowdown": 0.5, "faster_than_idealized": True}
 
 
 def enriched(request: dict[str, Any], **added: Any) -> EnrichedEvent:
@@ -91,7 +94,7 @@ CASES = {
         },
     ),
     "faster than idealized, extrapolated": (
-        enriched({}, idealized_runtime_seconds=6.0, stack="s", coverage="extrapolated"),
+        enriched({}, **FASTER | {"idealized_runtime_seconds": 6.0, "stack": "s", "coverage": "extrapolated"}),
         {
             "trueclock_faster_than_idealized_total": {("u", "m", "s"): 1},
             "trueclock_extrapolated_requests_total": {("u", "m", "s"): 1},
@@ -103,12 +106,17 @@ CASES = {
             {},
             **COVERED,
             stacks={
-                "v100": StackView(idealized_runtime_seconds=4.0, coverage="covered"),
+                "v100": StackView(
+                    idealized_runtime_seconds=4.0, coverage="covered", faster_than_idealized=True
+                ),
                 "h100": StackView(uncovered_reason="unknown_model"),
             },
         ),
         {
-            "trueclock_idealized_runtime_seconds_total": {("u", "m", "a100-megatron"): 2, ("u", "m", "v100"): 4},
+            "trueclock_idealized_runtime_seconds_total": {
+                ("u", "m", "a100-megatron"): 2,
+                ("u", "m", "v100"): 4,
+            },
             "trueclock_raw_runtime_seconds_total": {("u", "m", "a100-megatron"): 3, ("u", "m", "v100"): 3},
             "trueclock_faster_than_idealized_total": {("u", "m", "a100-megatron"): 0, ("u", "m", "v100"): 1},
         },
@@ -125,7 +133,7 @@ CASES = {
         },
     ),
     "denoised": (
-        enriched({}, **COVERED, denoised_runtime_seconds=2.5),
+        enriched({}, **COVERED, denoised_runtime_seconds=2.5, contention_factor=1.2),
         {
             "trueclock_raw_of_denoised_runtime_seconds_total": {("u", "m"): 3},
             "trueclock_denoised_runtime_seconds_total": {("u", "m"): 2.5},
@@ -231,7 +239,7 @@ def test_operation_name(route: str | None) -> None:
 
 def test_a_value_on_a_bound_is_in_its_bucket() -> None:
     metrics = Metrics()
-    metrics.observe(enriched({"raw_runtime_seconds": 2.0}, **COVERED))
+    metrics.observe(enriched({}, **COVERED | {"slowdown": 1.0}))
     text = exposition(metrics)
     series = 'trueclock_slowdown_ratio_bucket{le="%s",model="m",stack="a100-megatron",upstream="u"} %s'
     assert series % ("0.841", "0.0") in text
@@ -285,7 +293,9 @@ def test_doubtful_values_take_half_of_the_places() -> None:
 
 
 def hostile_name(number: int) -> str:
-    return random.Random(number).choice(("{}", "\ud800{}", "x" * 5000 + "{}", "{}\n\x00", "../{}%2F", '"{}"\\'))
+    return random.Random(number).choice(
+        ("{}", "\ud800{}", "x" * 5000 + "{}", "{}\n\x00", "../{}%2F", '"{}"\\')
+    )
 
 
 def test_hostile_model_names_mint_no_series() -> None:
@@ -359,6 +369,9 @@ events = st.builds(
         {
             "idealized_runtime_seconds": seconds,
             "denoised_runtime_seconds": seconds,
+            "slowdown": seconds,
+            "contention_factor": seconds,
+            "faster_than_idealized": st.sampled_from([None, False, True]),
             "stack": st.sampled_from([None, "s", "t", "u"]),
             "exclusion_reason": st.sampled_from([None, "timeout", "not an identifier"]),
             "uncovered_reason": st.sampled_from([None, "unknown_model"]),
@@ -414,8 +427,8 @@ def test_a_row_that_cannot_be_read(name: str) -> None:
 
 def test_summary() -> None:
     metrics = Metrics()
-    for raw in (1.0, 3.0):
-        metrics.observe(enriched({"raw_runtime_seconds": raw}, **COVERED))
+    for raw, added in ((1.0, FASTER), (3.0, COVERED)):
+        metrics.observe(enriched({"raw_runtime_seconds": raw}, **added))
     metrics.observe(enriched({"model": "new", "usage_source": "estimated"}, uncovered_reason="unknown_model"))
     whole = metrics.summary()
     assert whole["stack"] == "a100-megatron"

@@ -105,7 +105,9 @@ def test_monotone_in_output(row: Coefficients, prompt: int, output: int, how: In
 
 
 @given(coefficients(rising=True), prompts, st.integers(0, 500), outputs)
-def test_linear_is_monotone_in_prompt_where_the_knots_are(row: Coefficients, prompt: int, more: int, output: int) -> None:
+def test_linear_is_monotone_in_prompt_where_the_knots_are(
+    row: Coefficients, prompt: int, more: int, output: int
+) -> None:
     shorter = runtime_seconds(row, prompt, output)
     assert shorter <= runtime_seconds(row, prompt + more, output) * (1 + 1e-12)
 
@@ -132,9 +134,7 @@ def test_the_quadratic_is_the_non_negative_optimum(row: Coefficients) -> None:
     scale = row.knots[-1]
     unit = [growth[power] * scale**power for power in range(3)]
     columns = [[(knot / scale) ** power for knot in row.knots] for power in range(3)]
-    left = [
-        f - sum(unit[power] * columns[power][i] for power in range(3)) for i, f in enumerate(row.prompt_seconds)
-    ]
+    left = [f - sum(unit[power] * columns[power][i] for power in range(3)) for i, f in enumerate(row.prompt_seconds)]
     small = 1e-6 * (1 + sum(row.prompt_seconds))
     for power in range(3):
         gain = sum(residual * x for residual, x in zip(left, columns[power], strict=True))

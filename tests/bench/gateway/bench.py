@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench_peers import BARE, PEERS, TRUECLOCK, Setting, Skip, start_peer
+from bench_peers import BARE, PEERS, TRUECLOCK, Setting, Skip, start_mock, start_peer
 from bench_phases import FULL_SPEED, PHASES, Phase, Sample, control, run_load, run_phase
-from bench_processes import BUILD, BenchError, Process, build_go, cores, end_on_sigterm, free_port, start
+from bench_processes import BUILD, BenchError, Process, build_go, cores, end_on_sigterm, free_port
 from bench_report import Round, figures, missed, table, wrong
 
 WARM_UP = Phase("warm", 8)
@@ -80,15 +80,7 @@ def bench(options: argparse.Namespace, work: Path) -> int:
     setting = Setting(free_port(), gateway_core, work, options.litellm_python)
     started: list[Process] = []
     try:
-        address = f"127.0.0.1:{setting.upstream_port}"
-        mock = start(
-            "mock",
-            [str(binaries["mock"]), "-addr", address],
-            port=setting.upstream_port,
-            core=load_core,
-            log=work / "mock.log",
-            env={"GOMAXPROCS": "1"},
-        )
+        mock = start_mock(setting, binaries["mock"], load_core)
         started.append(mock)
         mock.wait_ready()
         skipped = start_all(options.peers, setting, started)

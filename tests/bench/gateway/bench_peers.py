@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_processes import BUILD, HERE, Process, free_port, start
+from bench_processes import BUILD, HERE, Process, free_port, pinned, start
 
 MODEL = "openai/davinci"
 BARE = "bare_aiohttp"
@@ -110,12 +110,22 @@ ENVIRONMENT = {
 }
 
 
+def start_mock(setting: Setting, binary: Path, core: int) -> Process:
+    """Start the mock upstream on the load's core."""
+    port, log = setting.upstream_port, setting.work / "mock.log"
+    with pinned(core):
+        return start(
+            "mock", [str(binary), "-addr", f"127.0.0.1:{port}"], port=port, log=log, env={"GOMAXPROCS": "1"}
+        )
+
+
 def start_peer(name: str, setting: Setting) -> Process:
     """Start one gateway on its core and wait until it listens; raise Skip where it is not installed."""
     port = free_port()
     command = PEERS[name](setting, port)
     log = setting.work / f"{name}.log"
-    process = start(name, command, port=port, core=setting.core, log=log, env=ENVIRONMENT.get(name))
+    with pinned(setting.core):
+        process = start(name, command, port=port, log=log, env=ENVIRONMENT.get(name))
     try:
         process.wait_ready()
     except BaseException:

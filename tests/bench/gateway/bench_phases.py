@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,13 +50,11 @@ def run_phase(phase: Phase, process: Process, mock_port: int, seconds: float, wo
     """Load one gateway for some seconds; return rates, latencies and the gateway's CPU."""
     control(mock_port, phase.pacing)
     use_wrk = phase.clients > 1 and not phase.stream and shutil.which("wrk")
-    load: Callable[[], Sample] = (
-        (lambda: run_wrk(phase, process.port, seconds, work))
-        if use_wrk
-        else (lambda: run_load(phase, process.port, seconds))
-    )
     cpu, began = process.cpu_seconds(), time.monotonic()
-    sample = load()
+    if use_wrk:
+        sample = run_wrk(phase, process.port, seconds, work)
+    else:
+        sample = run_load(phase, process.port, seconds)
     used, elapsed = process.cpu_seconds() - cpu, time.monotonic() - began
     sample["cpu_percent"] = 100 * used / elapsed
     sample["cpu_us_per_request"] = used * 1e6 / sample["requests"]

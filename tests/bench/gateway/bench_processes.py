@@ -112,13 +112,12 @@ def start(
     command: Sequence[str],
     *,
     port: int,
-    core: int,
     log: Path,
     env: Mapping[str, str] | None = None,
 ) -> Process:
-    """Start a program in a session of its own on one core."""
+    """Start a program in a session of its own; within `pinned`, on that core."""
     clean = {**os.environ, "NO_PROXY": "127.0.0.1,localhost", **(env or {})}
-    with pinned(core), log.open("wb") as output:
+    with log.open("wb") as output:
         popen = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=clean, start_new_session=True
         )

@@ -119,14 +119,14 @@ def missed(rounds: Sequence[Round]) -> list[str]:
 
 def wrong(rounds: Sequence[Round]) -> list[str]:
     """Return what was not right about any gateway's replies: figures of failing requests mean nothing."""
-    found = []
-    for number, each in enumerate(rounds, 1):
-        for name, phases in each.items():
-            for phase, sample in phases.items():
-                for field in ("failed", "usage_wrong"):
-                    if (count := sample.get(field, 0)) and not forgiven(name, field):
-                        found.append(f"round {number}, {name}, {phase}: {field} {count:.0f}")
-    return found
+    return [
+        f"round {number}, {name}, {phase}: {field} {count:.0f}"
+        for number, each in enumerate(rounds, 1)
+        for name, phases in each.items()
+        for phase, sample in phases.items()
+        for field in ("failed", "usage_wrong")
+        if (count := sample.get(field, 0)) and not forgiven(name, field)
+    ]
 
 
 def forgiven(name: str, field: str) -> bool:

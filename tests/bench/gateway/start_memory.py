@@ -17,9 +17,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench_peers import KEY, MODEL, TRUECLOCK, Setting, start_peer, trueclock
+from bench_peers import KEY, MODEL, TRUECLOCK, Setting, start_mock, start_peer, trueclock
 from bench_phases import FULL_SPEED, PACED, PATH, Phase, control, run_load
-from bench_processes import BUILD, BenchError, Process, build_go, cores, end_on_sigterm, free_port, start
+from bench_processes import (
+    BUILD,
+    BenchError,
+    Process,
+    build_go,
+    cores,
+    end_on_sigterm,
+    free_port,
+    pinned,
+    start,
+)
 
 START_SECONDS, RSS_MB, GROWTH_MB = 1.0, 120.0, 6.0
 FORBIDDEN = ("litellm", "torch", "faust", "transformers", "numpy", "aiokafka", "kafka")
@@ -50,7 +60,8 @@ def start_seconds(setting: Setting, number: int) -> float:
     fresh = Setting(setting.upstream_port, setting.core, setting.work / f"start-{number}", None)
     command = trueclock(fresh, port)
     began = time.monotonic()
-    process = start(TRUECLOCK, command, port=port, core=setting.core, log=fresh.work / "log")
+    with pinned(setting.core):
+        process = start(TRUECLOCK, command, port=port, log=fresh.work / "log")
     try:
         first_request(port, began + 30)
         return time.monotonic() - began
@@ -63,7 +74,8 @@ def imported(setting: Setting) -> set[str]:
     port, log = free_port(), setting.work / "imports.log"
     fresh = Setting(setting.upstream_port, setting.core, setting.work / "imports", None)
     python, *rest = trueclock(fresh, port)
-    process = start(TRUECLOCK, [python, "-X", "importtime", *rest], port=port, core=setting.core, log=log)
+    with pinned(setting.core):
+        process = start(TRUECLOCK, [python, "-X", "importtime", *rest], port=port, log=log)
     try:
         first_request(port, time.monotonic() + 30)
         time.sleep(1)  # for what would be imported late, by a timer or a thread
@@ -105,14 +117,7 @@ def run(options: argparse.Namespace, work: Path) -> int:
     mock_binary, _ = build_go("mock"), build_go("load")
     gateway_core, load_core = cores()
     setting = Setting(free_port(), gateway_core, work, None)
-    address = f"127.0.0.1:{setting.upstream_port}"
-    mock = start(
-        "mock",
-        [str(mock_binary), "-addr", address],
-        port=setting.upstream_port,
-        core=load_core,
-        log=work / "mock",
-    )
+    mock = start_mock(setting, mock_binary, load_core)
     try:
         mock.wait_ready()
         seconds = [start_seconds(setting, number) for number in range(options.starts)]
