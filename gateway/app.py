@@ -145,13 +145,7 @@ class _Front:
                 raise Refusal(404, "not_found", "this address serves the gateway's own paths alone")
         except Refusal as refusal:
             return refusal_reply(refusal)
-        try:
-            return await self._proxy.handle(request)
-        except ConnectionError:
-            raise
-        except Exception:
-            logger.exception("a request failed inside the gateway")
-            return refusal_reply(Refusal(500, "internal_error", "the gateway failed; its log says where"))
+        return await self._proxy.handle(request)
 
     def _answer(self, request: BaseRequest, path: str) -> web.Response:
         if self._own is not None:

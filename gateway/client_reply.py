@@ -1,5 +1,7 @@
 """The reply to a client, written as bytes: head, framing and body exactly as given, nothing added."""
 
+from time import monotonic
+
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_request import BaseRequest
@@ -20,6 +22,7 @@ class ClientReply(web.StreamResponse):
         super().__init__(status=status, reason=reason.replace("\r", "").replace("\n", ""))
         self._writer: AbstractStreamWriter = request.writer
         self._request = request
+        self._protocol = request.protocol
         self.bodiless = request.method == "HEAD" or status in _BODILESS or status < 200
         modern = request.version >= (1, 1)
         self._chunking = modern and not sized and not self.bodiless
@@ -28,6 +31,7 @@ class ClientReply(web.StreamResponse):
         self._head = self._written_head(headers, modern=modern, keep_alive=keep_alive)
         self._over = False
         self.begun = False
+        self.stalled_seconds = 0.0
 
     def _written_head(self, headers: Headers, *, modern: bool, keep_alive: bool) -> bytes:
         version = b"HTTP/1.1 " if modern else b"HTTP/1.0 "
@@ -45,32 +49,48 @@ class ClientReply(web.StreamResponse):
         """Called by aiohttp when the handler has returned."""
         return self._writer
 
-    def _framed(self, data: bytes) -> bytes:
-        if not data or self.bodiless:
-            return b""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunking else data
+    def put(self, data: bytes = b"", *, last: bool = False) -> bool:
+        """Write body bytes, the head before the first of them, after the `last` the end of the framing.
 
-    async def write(self, data: bytes | bytearray | memoryview = b"") -> None:
-        """Write body bytes, the head before the first of them; waits while the client reads too slowly."""
-        out = self._framed(bytes(data))
+        True: `drained` is to be awaited before more. Raises ConnectionResetError when the client has left.
+        """
+        if not data or self.bodiless:
+            out = b""
+        else:
+            out = b"%x\r\n%b\r\n" % (len(data), data) if self._chunking else data
+        if last and self._chunking:
+            out += b"0\r\n\r\n"
         if not self.begun:
             self.begun = True
             out = self._head + out
-        if out:
-            await self._writer.write(out)
+        if not out:
+            return False
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has left")
+        transport.write(out)
+        return self._protocol.writing_paused
+
+    async def drained(self) -> None:
+        """Wait until a client that reads too slowly has caught up; the time goes into `stalled_seconds`."""
+        began = monotonic()
+        try:
+            await self._writer.drain()
+        finally:
+            self.stalled_seconds += monotonic() - began
+
+    async def write(self, data: bytes | bytearray | memoryview = b"") -> None:
+        """Write body bytes, and wait while the client reads too slowly."""
+        if self.put(bytes(data)):
+            await self.drained()
 
     async def write_eof(self, data: bytes | bytearray | memoryview = b"") -> None:
-        """Write the last body bytes and the end of the framing, in one piece."""
+        """Write the last body bytes and the end of the framing."""
         if self._over:
             return
         self._over = True
-        out = self._framed(bytes(data)) + (b"0\r\n\r\n" if self._chunking else b"")
-        if not self.begun:
-            self.begun = True
-            out = self._head + out
-        if out:
-            await self._writer.write(out)
-        await self._writer.write_eof()
+        if self.put(bytes(data), last=True):
+            await self.drained()
 
     async def break_off(self) -> "ClientReply":
         """End the connection without the end of the body, so that the client sees the break."""

@@ -1,5 +1,7 @@
 """One request in flight: the client's side, the upstream's reply, and the recorder between them."""
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp.web_request import BaseRequest
 
 from gateway.client_reply import ClientReply
@@ -56,8 +58,12 @@ class Exchange:
         if self.reply is not None:
             self.reply.close()
 
-    async def next_bytes(self) -> bytes:
-        """The next bytes of the reply's body, those read ahead first; b"" at its end."""
+    def source(self) -> Callable[[], Awaitable[bytes]]:
+        """What gives the reply's next bytes, those read ahead first; b"" at its end."""
+        assert self.reply is not None
+        return self._unread_first if self._unread else self.reply.next_bytes
+
+    async def _unread_first(self) -> bytes:
         if self._unread:
             return self._unread.pop(0)
         assert self.reply is not None
@@ -93,6 +99,8 @@ class Exchange:
         """The request's event as of monotonic second `at`."""
         if self.reply is not None and self.recorder.attempts:
             self.recorder.attempts[-1].sent = self.reply.sent_at
+        if self.client is not None:
+            self.recorder.backpressure = self.client.stalled_seconds
         return self.recorder.event(at)
 
     def origin_form(self) -> str:

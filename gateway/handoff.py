@@ -59,9 +59,7 @@ class Handoff:
         """End it; the reader gets `error`, if any, after the pieces there are. The first end counts."""
         if not self._ended:
             self._error, self._ended = error, True
-        # The reader's loop may be closed by now; then nobody waits.
-        with contextlib.suppress(RuntimeError):
-            self._reader_loop.call_soon_threadsafe(self._ready.set)
+        _wake(self._reader_loop, self._ready)
 
     async def head(self) -> Head:
         """Wait for the head; raises the error of an end that came before it (reader's side)."""
@@ -79,7 +77,7 @@ class Handoff:
             await self._wait()
         taken = b"".join([self._pieces.popleft() for _ in range(len(self._pieces))])
         if self._writer_waits:
-            self._writer_loop.call_soon_threadsafe(self._room.set)
+            _wake(self._writer_loop, self._room)
         return taken
 
     async def _wait(self) -> None:
@@ -91,3 +89,9 @@ class Handoff:
         if self._error is not None:
             raise self._error
         return b""
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    """Set an event of another loop; where that is closed already, nobody waits for it."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(event.set)

@@ -37,9 +37,7 @@ _CLIENT_MAY_SET = frozenset({
     "top_k", "top_logprobs", "top_p", "user", "verbosity", "web_search_options",
 })  # fmt: skip
 # Providers that sign with credentials of a cloud: the caller's bearer token is not one of theirs.
-_SIGNED = frozenset(
-    {"bedrock", "sagemaker", "sagemaker_chat", "sagemaker_nova", "vertex_ai", "vertex_ai_beta", "oci"}
-)
+_SIGNED = frozenset({"bedrock", "sagemaker", "sagemaker_chat", "sagemaker_nova", "vertex_ai", "vertex_ai_beta", "oci"})
 _NO_RETRIES = {"num_retries": 0, "max_retries": 0, "drop_params": True}
 _MESSAGE_CHARS = 2_000
 _ERROR_STATUSES = range(400, 600)
@@ -106,9 +104,7 @@ def _says_something(choice: Mapping[str, Any]) -> bool:
 
 def completion_bytes(answer: Mapping[str, Any]) -> bytes:
     """A whole completion (dumped without its nulls) as JSON; a tool call's content is null, not absent."""
-    choices = [
-        {**choice, "message": {"content": None, **choice.get("message", {})}} for choice in answer["choices"]
-    ]
+    choices = [{**choice, "message": {"content": None, **choice.get("message", {})}} for choice in answer["choices"]]
     return msgspec.json.encode({**answer, "choices": choices})
 
 

@@ -48,9 +48,7 @@ DIALECT: Mapping[str, Provider] = MappingProxyType(
         "deepinfra": Provider("https://api.deepinfra.com/v1/openai"),
         "deepseek": Provider("https://api.deepseek.com/beta"),
         "featherless_ai": Provider("https://api.featherless.ai/v1"),
-        "fireworks_ai": Provider(
-            "https://api.fireworks.ai/inference/v1", model_prefix="accounts/fireworks/models/"
-        ),
+        "fireworks_ai": Provider("https://api.fireworks.ai/inference/v1", model_prefix="accounts/fireworks/models/"),
         "friendliai": Provider("https://api.friendli.ai/serverless/v1"),
         "galadriel": Provider("https://api.galadriel.com/v1"),
         "github": Provider("https://models.inference.ai.azure.com", drops_v1=True),

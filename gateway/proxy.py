@@ -5,6 +5,7 @@ happens to the recording changes or fails a request.
 """
 
 import asyncio
+import logging
 import time
 from time import monotonic
 from typing import Any
@@ -23,10 +24,12 @@ from gateway.recorder import BytesPerToken, Recorder
 from gateway.refusal import Refusal, refusal_reply
 from gateway.reply import BodyReader, WholeBody
 from gateway.routes import Config, Route, Upstream
-from gateway.upstream import Pool, Reply, UpstreamError
+from gateway.upstream import BROKEN, Pool, Reply, UpstreamError
 from stream.events import RequestEvent, encode_event
 
 _ERROR_BODY_LIMIT = 1 << 16
+
+logger = logging.getLogger("trueclock.proxy")
 
 
 class Proxy:
@@ -70,11 +73,16 @@ class Proxy:
             failure = refusal
         except UpstreamError as error:
             failure = Refusal(error.status, error.kind, str(error))
+        except ConnectionError:
+            raise  # the client has left
         except asyncio.CancelledError:
             if not self._deadlines.expired(task):
                 raise
             phase = "first_byte" if exchange.client is None else "total"
             failure = Refusal(504, f"{phase}_timeout", f"the upstream took too long ({phase}_seconds)")
+        except Exception:
+            logger.exception("a request failed inside the gateway")
+            failure = Refusal(500, "internal_error", "the gateway failed; its log says where")
         finally:
             self._deadlines.clear(task)
         exchange.recorder.broke(failure.code, monotonic())
@@ -154,17 +162,20 @@ class Proxy:
         recorder = exchange.recorder
         if not isinstance(reader, WholeBody):
             await client.write()  # a stream's head says that the upstream has begun
-        while data := await exchange.next_bytes():
-            at = monotonic()
-            try:
-                out = reader.feed(data, at)
-            except UndecodableBody as error:
-                raise UpstreamError("upstream_invalid_reply", str(error)) from None
-            if out:
-                await client.write(out)
-                recorder.backpressure += monotonic() - at
-            if reader.complete:
-                await self._complete(exchange, reader, at)
+        next_bytes, feed, put = exchange.source(), reader.feed, client.put
+        try:
+            while data := await next_bytes():
+                at = monotonic()
+                if (out := feed(data, at)) and put(out):
+                    await client.drained()
+                if reader.complete:
+                    await self._complete(exchange, reader, at)
+        except ConnectionError:
+            raise  # the client's
+        except UndecodableBody as error:
+            raise UpstreamError("upstream_invalid_reply", str(error)) from None
+        except BROKEN as error:
+            raise UpstreamError("upstream_broken", "the upstream broke off its reply") from error
         if not recorder.finished:
             at = monotonic()
             if out := reader.finish(at):

@@ -27,9 +27,7 @@ _FINGERPRINT = "fp_replay"
 class BadRequestError(ValueError):
     """A request that OpenAI would refuse too; `status`, `code` and `param` are those of its error object."""
 
-    def __init__(
-        self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, status: int = 400, code: str | None = None, param: str | None = None) -> None:
         """Carry what the error object says."""
         super().__init__(message)
         self.status = status
@@ -84,8 +82,7 @@ class ReplayUpstream:
 
     async def _list_models(self, _request: web.Request) -> web.Response:
         models = [
-            {"id": model, "object": "model", "created": 0, "owned_by": "replay"}
-            for model in self.provider.models
+            {"id": model, "object": "model", "created": 0, "owned_by": "replay"} for model in self.provider.models
         ]
         return web.json_response({"object": "list", "data": models})
 
@@ -231,9 +228,7 @@ def _dumps(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-async def _stream(
-    request: web.Request, asked: Completion, timing: ServiceTime, arrived: float
-) -> web.StreamResponse:
+async def _stream(request: web.Request, asked: Completion, timing: ServiceTime, arrived: float) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     await response.prepare(request)
     for index, chunk in enumerate(chunks(asked)):

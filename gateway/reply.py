@@ -5,14 +5,16 @@ known length), so that the shell can make the event durable before the client ha
 """
 
 from array import array
-from typing import Protocol
+from operator import sub
+from typing import Any, Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from gateway.encoding import Decoder, UndecodableBody, decoded
-from gateway.splice import without_usage
+from gateway.splice import without_null_usage
 from gateway.sse import DONE, EventSplitter, data_of, may_become_done
-from gateway.usage import Facts, Usage, event_facts, merge, reply_facts
+from gateway.usage import Chunk, Facts, Usage, chunk_facts, decode_chunk, event_facts, merge, reply_facts
 
 EVENT_LIMIT = 4 << 20
 """Bytes of one stream event that are kept for reading; a longer one (an image, say) passes unread."""
@@ -105,14 +107,25 @@ class EventStreamBody:
         self._splitter = EventSplitter()
         self._sent = 0  # bytes of the pending event that have gone to the client already
         self._unread = False  # the pending event has outgrown EVENT_LIMIT
+        self._short = False  # the first token has come, and nothing is pending
 
     def feed(self, data: bytes, at: float) -> bytes:
         if self.complete:  # what follows [DONE] is nobody's content, but the client's bytes all the same
             self.held += data
             return b""
         self._clock(at)
-        if self._decoder is None:
-            return self._events(data, at)
+        # Most reads are one whole event that adds one token: they take the short way (1 of 3 µs).
+        if self._short and data.startswith(b"data: ") and data.find(b"\n\n") == len(data) - 2:
+            try:
+                chunk = decode_chunk(data[6:-2])
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return self._events(data, at)
+            if self._one_more(chunk, at):
+                return without_null_usage(data) if self._strip and chunk.usage is None else data
+        return self._events(data, at) if self._decoder is None else self._compressed(data, at)
+
+    def _compressed(self, data: bytes, at: float) -> bytes:
+        assert self._decoder is not None
         try:
             plain = self._decoder.feed(data)
         except UndecodableBody:
@@ -129,18 +142,15 @@ class EventStreamBody:
 
     def _clock(self, at: float) -> None:
         self.reads += 1
-        if self._last_read:
-            gap = at - self._last_read
-            self._largest_gap = max(self._largest_gap, gap)
-            if self.reads <= GAPS_KEPT:
-                self._times.append(gap)
+        if self.reads <= GAPS_KEPT:
+            self._times.append(at)
+            return
+        self._largest_gap = max(self._largest_gap, at - (self._last_read or self._times[-1]))
         self._last_read = at
 
     def _events(self, data: bytes, at: float) -> bytes:
         splitter = self._splitter
         events = splitter.feed(data)
-        if len(events) == 1 and not splitter.pending and not self._sent:  # the usual read
-            return self._event(events[0], at)
         out = []
         for place, event in enumerate(events):
             sent, self._sent = self._sent, 0
@@ -155,6 +165,7 @@ class EventStreamBody:
                 return b"".join(out)
             out.append(event[sent:] if sent else kept)
         out.append(self._early())
+        self._short = self.first_token_at is not None and self._decoder is None and not splitter.pending
         return b"".join(out)
 
     def _early(self) -> bytes:
@@ -178,11 +189,39 @@ class EventStreamBody:
         if not value:
             return event
         try:
-            document = _decode(value)
+            chunk = decode_chunk(value)
+        except msgspec.ValidationError:
+            return self._other_event(event, value, at)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return event  # no JSON: somebody's own business
+        usage = chunk.usage
+        if not self._one_more(chunk, at):
+            self._learn(chunk_facts(chunk), at)
+        if not self._strip or usage is UNSET:
             return event
+        if usage is None:
+            return without_null_usage(event)
+        return b"" if not chunk.choices and isinstance(usage, dict) else event
+
+    def _other_event(self, event: bytes, value: bytes, at: float) -> bytes:
+        document: Any = _decode(value)
         self._learn(event_facts(document), at)
-        return without_usage(event, document) if self._strip else event
+        if self._strip and isinstance(document, dict) and "usage" in document and document["usage"] is None:
+            return without_null_usage(event)
+        return event
+
+    def _one_more(self, chunk: Chunk, at: float) -> bool:
+        """Count a chunk that only adds content to the one choice: most of a stream, so the way is short."""
+        choices = chunk.choices
+        if len(choices) != 1 or self.first_token_at is None or chunk.usage or chunk.error:
+            return False
+        choice = choices[0]
+        delta = choice.delta
+        if choice.finish_reason is not None or delta is None or not delta.content or delta.reasoning_content:
+            return False
+        self.deltas[choice.index] = self.deltas.get(choice.index, 0) + 1
+        self.last_token_at = at
+        return True
 
     def _learn(self, new: Facts, at: float) -> None:
         facts = self.facts
@@ -218,16 +257,18 @@ class EventStreamBody:
 
     def gaps(self) -> dict[str, float | int] | None:
         """Seconds between reads: count, mean and max over all; p50 and p95 over the first GAPS_KEPT."""
-        if not self._times:
+        times = self._times
+        if len(times) < 2:  # noqa: PLR2004
             return None
-        ordered = sorted(self._times)
+        ordered = sorted(map(sub, times[1:], times[:-1]))
         last = len(ordered) - 1
+        span = (self._last_read or times[-1]) - times[0]
         return {
             "count": self.reads - 1,
-            "mean": sum(ordered) / len(ordered),
+            "mean": span / (self.reads - 1),
             "p50": ordered[last // 2],
             "p95": ordered[int(last * 0.95)],
-            "max": self._largest_gap,
+            "max": max(ordered[last], self._largest_gap),
         }
 
     @property

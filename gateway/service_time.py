@@ -62,25 +62,21 @@ class ServiceTime:
 class ReplayedProvider:
     """The replayed provider's timing, by model."""
 
-    def __init__(
-        self, episode: Episode | None = None, seed: int | None = None, tables: Tables | None = None
-    ) -> None:
+    def __init__(self, episode: Episode | None = None, seed: int | None = None, tables: Tables | None = None) -> None:
         """Read the shipped tables (or take `tables`, which must have the stack api-2022) and the factors."""
         self.episode = episode or Episode()
         stack = (tables or load_tables()).stacks[DENOISED_STACK]
         self._rows = {model: stack.rows[model].coefficients for model in MODELS}
         self._prompts = {model: prompt_function(row) for model, row in self._rows.items()}
         self._factors = contention_factors()
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - a replay, no secret
 
     @property
     def models(self) -> tuple[str, ...]:
         """The names it answers to."""
         return tuple(self._rows)
 
-    def service_time(
-        self, model: str, prompt_tokens: int, elapsed: float, *, denoised: bool = False
-    ) -> ServiceTime:
+    def service_time(self, model: str, prompt_tokens: int, elapsed: float, *, denoised: bool = False) -> ServiceTime:
         """Time one request that arrives `elapsed` seconds after the start; KeyError for an unknown model.
 
         Published denoised T(p, o), times one contention factor drawn from the measured ones, times the

@@ -95,16 +95,15 @@ def replace_model(body: bytes, model: str) -> bytes:
     return body[: place.start] + msgspec.json.encode(model) + body[place.end :]
 
 
-def without_usage(event: bytes, document: object) -> bytes:
-    """Take out of a stream event what `include_usage` added; `document` is the event's decoded data.
+def without_null_usage(event: bytes) -> bytes:
+    """Take a stream event's top-level `"usage": null` out with one comma; every other byte stays.
 
-    The chunk with `choices: []` and a usage object goes whole; a top-level `"usage": null` goes with one
-    comma; every other byte stays. Usage on a chunk with choices is the server's own habit and stays.
+    The event's data is a JSON object that has this member.
     """
-    if not isinstance(document, dict) or "usage" not in document:
-        return event
-    if document["usage"] is not None:
-        return b"" if document.get("choices") == [] and isinstance(document["usage"], dict) else event
+    if event.count(b'"usage"') == 1:
+        place = event.find(b',"usage":null')
+        if place >= 0:  # as OpenAI writes it
+            return event[:place] + event[place + 13 :]
     places = list(_NULL_USAGE.finditer(event))
     if len(places) != 1:  # one inside something else as well: look for the one at the top
         places = [place for place in places if _at_top(event, place)]

@@ -6,6 +6,7 @@ all the rest of a request here; its connector and response parser are used direc
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ _LINE = 1 << 16
 _READ = 1 << 16
 _FITS_THE_SOCKET = 1 << 16
 _KEEP_IDLE_SECONDS = 30
+BROKEN = (aiohttp.ClientError, OSError, HttpProcessingError)
+"""What reading a reply raises when the upstream breaks it off (a ConnectionError of the client's aside)."""
 _NO_TRACES: list[aiohttp.tracing.Trace] = []
 
 
@@ -39,6 +42,7 @@ class Reply(Protocol):
     """An upstream's reply, of any transport, in OpenAI's or the upstream's own dialect.
 
     `connected_at` and `sent_at`: when its connection was there and when its request had been written, monotonic.
+    `next_bytes` waits for the next bytes of the body, b"" at its end; raises one of BROKEN when it breaks.
     """
 
     connected_at: float
@@ -46,9 +50,7 @@ class Reply(Protocol):
     status: int
     reason: str
     raw_headers: tuple[tuple[bytes, bytes], ...]
-
-    async def next_bytes(self) -> bytes:
-        """The next bytes of the body as they come; b"" at its end; raises UpstreamError when it breaks."""
+    next_bytes: Callable[[], Awaitable[bytes]]
 
     def at_end(self) -> bool:
         """Whether the whole body has been read."""
@@ -60,7 +62,7 @@ class Reply(Protocol):
 class HttpReply:
     """A Reply over HTTP/1.1. Its connection goes back to the pool with its last byte."""
 
-    __slots__ = ("_body", "_connection", "_upload", "connected_at", "raw_headers", "reason", "sent_at", "status")
+    __slots__ = ("_body", "_connection", "_upload", "connected_at", "next_bytes", "raw_headers", "reason", "sent_at", "status")
 
     def __init__(self, connection: Connection) -> None:
         self.connected_at = monotonic()
@@ -70,6 +72,7 @@ class HttpReply:
         self.raw_headers: tuple[tuple[bytes, bytes], ...] = ()
         self._connection = connection
         self._body: StreamReader
+        self.next_bytes: Callable[[], Awaitable[bytes]]
         self._upload: asyncio.Task[None] | None = None
 
     def send(self, data: bytes) -> None:
@@ -103,7 +106,7 @@ class HttpReply:
 
     def _take(self, message: RawResponseMessage, body: StreamReader) -> None:
         self.status, self.reason, self.raw_headers = message.code, message.reason, message.raw_headers
-        self._body = body
+        self._body, self.next_bytes = body, body.readany
         body.on_eof(self._release)
 
     def _release(self) -> None:
@@ -111,13 +114,6 @@ class HttpReply:
             self._connection.release()
         else:  # answered before it had read the request: nobody can tell what it will make of the rest
             self.close()
-
-    async def next_bytes(self) -> bytes:
-        """See Reply."""
-        try:
-            return await self._body.readany()
-        except (aiohttp.ClientError, OSError, HttpProcessingError) as error:
-            raise UpstreamError("upstream_broken", "the upstream broke off its reply") from error
 
     def at_end(self) -> bool:
         """See Reply."""
@@ -157,7 +153,7 @@ class Pool:
             except BaseException:
                 reply.close()
                 raise
-        except (aiohttp.ClientError, OSError, HttpProcessingError) as error:
+        except BROKEN as error:
             raise _failure(error, self.origin) from error
         return reply
 

@@ -66,10 +66,9 @@ class PairCounts(msgspec.Struct, omit_defaults=True):
 
     def count(self, r: RequestEvent, exclusion: str) -> str:
         """Count one request; return its error type, empty for a request that succeeded."""
-        if r.status is None:
-            status_class = "none" if exclusion else "2xx"
-        else:
-            status_class = _STATUS_CLASSES.get(r.status, OTHER)
+        # Without a status a request is completed, unless something else is said of it.
+        unsaid = "none" if exclusion else "2xx"
+        status_class = unsaid if r.status is None else _STATUS_CLASSES.get(r.status, OTHER)
         reasons = self.requests.get(status_class)
         if reasons is None:
             reasons = self.requests.setdefault(status_class, {})

@@ -27,16 +27,10 @@ class Family:
 
 
 REQUESTS = Family("trueclock_requests_total", (*_PAIR, "status_class", "exclusion_reason"), "All requests.")
-RAW = Family(
-    "trueclock_raw_runtime_seconds_total", _STACK, "Raw runtime of the requests covered on this stack."
-)
-IDEALIZED = Family(
-    "trueclock_idealized_runtime_seconds_total", _STACK, "Idealized runtime of the same requests."
-)
+RAW = Family("trueclock_raw_runtime_seconds_total", _STACK, "Raw runtime of the requests covered on this stack.")
+IDEALIZED = Family("trueclock_idealized_runtime_seconds_total", _STACK, "Idealized runtime of the same requests.")
 SLOWDOWN = Family("trueclock_slowdown_ratio", _STACK, "Raw over idealized runtime, by request.", hist.RATIO)
-FASTER = Family(
-    "trueclock_faster_than_idealized_total", _STACK, "Covered requests with raw below idealized runtime."
-)
+FASTER = Family("trueclock_faster_than_idealized_total", _STACK, "Covered requests with raw below idealized runtime.")
 EXTRAPOLATED = Family(
     "trueclock_extrapolated_requests_total", _STACK, "Covered requests of a size beyond the table's knots."
 )
@@ -74,9 +68,7 @@ FIRST_CHUNK = Family(
     "From the request sent to the first byte of a streamed reply.",
     hist.FIRST_TOKEN_SECONDS,
 )
-TOKENS = Family(
-    "gen_ai_client_token_usage", (*_OPERATION, "gen_ai_token_type"), "Tokens of a request.", hist.TOKENS
-)
+TOKENS = Family("gen_ai_client_token_usage", (*_OPERATION, "gen_ai_token_type"), "Tokens of a request.", hist.TOKENS)
 SERVER = Family(
     "gen_ai_server_request_duration_seconds",
     (*_OPERATION, "error_type"),

@@ -36,9 +36,7 @@ class BoundedLabel:
 
     __slots__ = ("limit", "name", "on_admit", "on_overflow", "values")
 
-    def __init__(
-        self, name: str, limit: int, on_admit: Callable[[], None], on_overflow: Callable[[str], None]
-    ) -> None:
+    def __init__(self, name: str, limit: int, on_admit: Callable[[], None], on_overflow: Callable[[str], None]) -> None:
         """Start with no values; `on_admit` is called whenever one is added."""
         self.name = name
         self.limit = limit

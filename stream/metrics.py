@@ -55,9 +55,7 @@ class Metrics(Collector):
             "stack": max_stacks,
             "reason": _MAX_REASONS,
         }
-        self._labels = {
-            name: BoundedLabel(name, limit, self._admitted, self._fold) for name, limit in limits.items()
-        }
+        self._labels = {name: BoundedLabel(name, limit, self._admitted, self._fold) for name, limit in limits.items()}
         self._global = GlobalCounts(overflow=dict.fromkeys(limits, 0))
         self._pairs: dict[_Key, PairCounts] = {}
         self._operations: dict[_Key, OperationCounts] = {}
@@ -112,9 +110,7 @@ class Metrics(Collector):
         Sums are seconds; a mean or a ratio of nothing is null. `models` has the most used first.
         """
         name = clean_label(stack) if stack else self._stack
-        models = [
-            {"upstream": key[1], "model": key[2], **pair.summary(name)} for key, pair in self._pairs.items()
-        ]
+        models = [{"upstream": key[1], "model": key[2], **pair.summary(name)} for key, pair in self._pairs.items()]
         models.sort(key=lambda row: (-row["requests"], row["upstream"], row["model"]))
         return {"stack": name, "models": models}
 

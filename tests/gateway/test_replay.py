@@ -35,9 +35,7 @@ class Instant(ReplayedProvider):
         return ServiceTime(0.0, 0.0)
 
 
-def with_upstream(
-    provider: ReplayedProvider, talk: Callable[[aiohttp.ClientSession, str], Awaitable[Any]]
-) -> Any:
+def with_upstream(provider: ReplayedProvider, talk: Callable[[aiohttp.ClientSession, str], Awaitable[Any]]) -> Any:
     async def main() -> Any:
         upstream = ReplayUpstream(provider)
         url = await upstream.start()
@@ -216,9 +214,7 @@ def test_one_model_is_measured_to_be_faster_than_idealized() -> None:
     idealized = TABLES.runtime("a100-megatron", row)
     provider = ReplayedProvider(NEVER, seed=1)
     for prompt, output in ((100, 20), (400, 100), (1500, 300)):
-        runtimes = [
-            provider.service_time(FASTER_THAN_IDEALIZED, prompt, 0.0).whole(output) for _ in range(100)
-        ]
+        runtimes = [provider.service_time(FASTER_THAN_IDEALIZED, prompt, 0.0).whole(output) for _ in range(100)]
         assert sum(runtime < idealized(prompt, output) for runtime in runtimes) > 75
 
 

@@ -37,17 +37,13 @@ class Phase:
     name: str
     query: str
     stream: bool
-    awaited: bytes = (
-        b""  # the client leaves once its reply holds this; else once the upstream has the request
-    )
+    awaited: bytes = b""  # the client leaves once its reply holds this; else once the upstream has the request
 
 
 PHASES = (
     Phase("before the first byte of a stream", "kind=silent", stream=True),
     Phase("after the head, before the first token", "kind=head", stream=True, awaited=b"\r\n\r\n"),
-    Phase(
-        "in mid-stream", "kind=stream&chunks=10000&gap=0.01", stream=True, awaited=f" w{SEEN_CHUNKS}".encode()
-    ),
+    Phase("in mid-stream", "kind=stream&chunks=10000&gap=0.01", stream=True, awaited=f" w{SEEN_CHUNKS}".encode()),
     Phase("in a non-streamed call", "kind=silent", stream=False),
 )
 
@@ -122,20 +118,12 @@ async def prove(options: argparse.Namespace, work: Path) -> int:
                 seconds = await leave_all(gateway, upstream, phase, mine, together=way == "all at once")
                 slowest = max(slowest, *seconds)
                 detail = f"{len(seconds)} clients, slowest {1000 * max(seconds):.1f} ms"
-                claims.claim(
-                    f"{phase.name}, {way}: cancelled within 0.2 s", max(seconds) <= LIMIT_SECONDS, detail
-                )
+                claims.claim(f"{phase.name}, {way}: cancelled within 0.2 s", max(seconds) <= LIMIT_SECONDS, detail)
         kept = await events_of_all(gateway, number)
         for phase in PHASES:
-            each = {
-                n: judge(phase, upstream.seen[str(n)], kept.get(n, ()))
-                for n in phase_of
-                if phase_of[n] is phase
-            }
+            each = {n: judge(phase, upstream.seen[str(n)], kept.get(n, ())) for n in phase_of if phase_of[n] is phase}
             wrong = {n: text for n, text in each.items() if text}
-            claims.claim(
-                f"{phase.name}: every event kept, as left", not wrong, list(wrong.items())[:3] or len(each)
-            )
+            claims.claim(f"{phase.name}: every event kept, as left", not wrong, list(wrong.items())[:3] or len(each))
         claims.claim("the gateway serves on", await asyncio.to_thread(gateway.ready) == 200)
         await control(claims, upstream, port, number)
     finally:
@@ -153,9 +141,7 @@ async def control(claims: Claims, upstream: Upstream, upstream_port: int, number
     try:
         await wait_port(port)
         seconds = await leave(port, upstream, PHASES[-1], number)
-        claims.claim(
-            "control: bare aiohttp, which does not cancel, is found out", seconds > LIMIT_SECONDS, seconds
-        )
+        claims.claim("control: bare aiohttp, which does not cancel, is found out", seconds > LIMIT_SECONDS, seconds)
     finally:
         bare.kill()
         await bare.wait()
@@ -173,9 +159,7 @@ async def wait_port(port: int) -> None:
     raise ProofError(f"nothing listens on port {port}")
 
 
-async def leave_all(
-    gateway: Gateway, upstream: Upstream, phase: Phase, mine: range, *, together: bool
-) -> list[float]:
+async def leave_all(gateway: Gateway, upstream: Upstream, phase: Phase, mine: range, *, together: bool) -> list[float]:
     """Let clients leave one after the other, or all at the same time."""
     if together:
         return await asyncio.gather(*(leave(gateway.port, upstream, phase, number) for number in mine))
@@ -184,9 +168,7 @@ async def leave_all(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proof; return 0 when every claim holds, 1 when one fails, 2 when it cannot be carried out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, help="in each phase and way; default 20")
     parser.add_argument("--short", action="store_true", help="5 clients")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work in this directory and leave it there")

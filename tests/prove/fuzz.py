@@ -37,7 +37,9 @@ from proving import (
 )
 
 READ_LIMIT = 1 << 20
+HANG_SECONDS = 3.0
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+HONEST_NUMBER = 1_000_000
 PEAK_MB, GROWTH_MB, MORE_FILES = 512, 60, 10
 
 
@@ -102,9 +104,7 @@ async def read_some(reader: asyncio.StreamReader, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-async def annoy_until(
-    deadline: float, gateway: Gateway, seen: Seen, seed: int, targets: tuple[str, ...]
-) -> None:
+async def annoy_until(deadline: float, gateway: Gateway, seen: Seen, seed: int, targets: tuple[str, ...]) -> None:
     """Be one hostile client until the time is up."""
     rng = random.Random(seed)
     while time.monotonic() < deadline and gateway.alive():
@@ -155,13 +155,14 @@ async def prove(options: argparse.Namespace, work: Path) -> int:
     await asyncio.to_thread(gateway.start)
     try:
         await fuzz(options, gateway, seen, options.seconds / 5, TARGETS + canary_targets(canary_port))
+        await hostile_replies(claims, gateway, 200 if options.short else 1000)
         files, memory = await quiet(gateway, upstream)
         await fuzz(options, gateway, seen, options.seconds * 4 / 5, TARGETS + canary_targets(canary_port))
         check(claims, gateway, seen, await quiet(gateway, upstream), (files, memory))
-        honest = await normal_request(gateway, options.seed) if gateway.alive() else b"dead"
+        honest = await normal_request(gateway, HONEST_NUMBER) if gateway.alive() else b"dead"
         claims.claim(
             "an honest request is answered and recorded afterwards",
-            await served(gateway, honest, options.seed),
+            await served(gateway, honest, HONEST_NUMBER),
             honest,
         )
     finally:
@@ -186,6 +187,45 @@ async def fuzz(
     await asyncio.gather(watch(deadline, gateway, seen), *clients)
 
 
+async def ended(gateway: Gateway, evil: int) -> bool:
+    """Ask honestly for one hostile reply; tell whether it came to an end, of whatever kind, soon."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    body = b'{"model":"openai/davinci","messages":[],"stream":%s}' % (b"true" if evil % 2 else b"false")
+    head = f"POST /v1/chat/completions?evil={evil} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
+    writer.write(f"{head}x-trueclock-tags: n={evil}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+    size = 0
+    try:
+        async with asyncio.timeout(HANG_SECONDS):
+            while size < READ_LIMIT and (part := await reader.read(65536)):
+                size += len(part)
+    except ConnectionError:
+        pass  # a break is an end
+    except TimeoutError:
+        return False
+    finally:
+        writer.transport.abort()
+    return True
+
+
+async def hostile_replies(claims: Claims, gateway: Gateway, count: int) -> None:
+    """Ask for so many hostile replies: each must end when the upstream does, and have its one event."""
+    hanging: list[int] = []
+    limit = asyncio.Semaphore(8)
+
+    async def one(evil: int) -> None:
+        async with limit:
+            if not await ended(gateway, evil):
+                hanging.append(evil)
+
+    await asyncio.gather(*(one(evil) for evil in range(1, count + 1)))
+    text = f"evil={sorted(hanging)[:5]}, {len(hanging)} of {count}" if hanging else f"all {count}"
+    claims.claim(f"a hostile reply ends within {HANG_SECONDS:.0f} s of the upstream's end", not hanging, text)
+    counted = numbers(await asyncio.to_thread(gateway.events))
+    without = [evil for evil in range(1, count + 1) if counted[evil] != 1]
+    text = f"evil={without[:5]}, {len(without)} of {count}" if without else f"all {count}"
+    claims.claim("each hostile reply has its one event", not without, text)
+
+
 async def quiet(gateway: Gateway, upstream: HostileUpstream) -> tuple[int, float]:
     """Let everything end; return the open files and the memory that are left."""
     for writer in list(upstream.writers):
@@ -206,9 +246,7 @@ async def served(gateway: Gateway, head: bytes, number: int) -> bool:
     return head.startswith(b"HTTP/1.1 200") and numbers(events)[number] == 1
 
 
-def check(
-    claims: Claims, gateway: Gateway, seen: Seen, after: tuple[int, float], before: tuple[int, float]
-) -> None:
+def check(claims: Claims, gateway: Gateway, seen: Seen, after: tuple[int, float], before: tuple[int, float]) -> None:
     """State the claims."""
     claims.claim("the gateway is alive", gateway.alive(), "" if gateway.alive() else gateway.tail())
     claims.claim("5xx without a JSON error: 0", not seen.mute, seen.mute[:3] or sum(seen.statuses.values()))
@@ -217,9 +255,7 @@ def check(
     claims.claim(f"memory peaks below {PEAK_MB} MB", seen.peak_mb < PEAK_MB, f"{seen.peak_mb:.0f} MB")
     text = f"{before[1]:.0f} MB after a fifth of it, {after[1]:.0f} MB after all"
     claims.claim(f"memory grows by less than {GROWTH_MB} MB", after[1] - before[1] < GROWTH_MB, text)
-    claims.claim(
-        "no file descriptors leak", after[0] <= before[0] + MORE_FILES, f"{before[0]}, then {after[0]}"
-    )
+    claims.claim("no file descriptors leak", after[0] <= before[0] + MORE_FILES, f"{before[0]}, then {after[0]}")
     claims.claim("nobody called the canary", seen.strangers == 0, seen.strangers)
     tracebacks = gateway.log.read_text(errors="replace").count("Traceback (most recent call last)")
     claims.claim("no traceback in its log", tracebacks == 0, tracebacks)
@@ -238,20 +274,14 @@ def check_records(claims: Claims, gateway: Gateway) -> None:
     claims.claim("every recorded event can be read", not refused, sorted(set(refused))[:3] or "no complaint")
     recorded = stored(gateway.data)
     counted = (
-        sum(wait_total(gateway, recorded, 5).get("trueclock_requests_total", {}).values())
-        if gateway.alive()
-        else 0
+        sum(wait_total(gateway, recorded, 5).get("trueclock_requests_total", {}).values()) if gateway.alive() else 0
     )
-    claims.claim(
-        "every recorded event is counted", counted == recorded, f"{recorded} recorded, {counted:.0f} counted"
-    )
+    claims.claim("every recorded event is counted", counted == recorded, f"{recorded} recorded, {counted:.0f} counted")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proof; return 0 when every claim holds, 1 when one fails, 2 when it cannot be carried out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--short", action="store_true", help="10 seconds")

@@ -144,14 +144,10 @@ def body_broken(rng: random.Random) -> bytes:
     """Return a body that is not JSON, or only just."""
     good = body_json(rng)
     cut = good[: rng.randrange(len(good))]
-    twice = (
-        b'{"model":"a","model":"b","stream":true,"stream":false,"stream_options":{},"stream_options":null}'
-    )
+    twice = b'{"model":"a","model":"b","stream":true,"stream":false,"stream_options":{},"stream_options":null}'
     nested = b"[" * 20_000 + b"]" * rng.choice((0, 20_000))
     stacked = b'{"model":' + b'{"a":' * 3000 + b"1" + b"}" * 3001
-    wrapped = rng.choice(
-        (gzip.compress(good), b"\xef\xbb\xbf" + good, good.decode("utf8", "replace").encode("utf-16"))
-    )
+    wrapped = rng.choice((gzip.compress(good), b"\xef\xbb\xbf" + good, good.decode("utf8", "replace").encode("utf-16")))
     numbers = b'{"model":"a","stream":true,"n":' + b"9" * 5000 + b"}"
     spaced = b' \n\t{ "stream" :\r\n true , "model"\t:"a" , } '
     return rng.choice(
@@ -274,9 +270,9 @@ def mutated(rng: random.Random, _targets: tuple[str, ...]) -> bytes:
     """Return an honest request with some bytes of its headers and body changed, repeated or taken out."""
     body = b'{"model":"openai/davinci","stream":true,"messages":[{"role":"user","content":"hello"}]}'
     first = f"POST {CHAT}?evil={rng.randrange(1 << 30)} ".encode()  # kept: a changed target could name a host
-    rest = (
-        b"HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-        % (len(body), body)
+    rest = b"HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
     )
     data = bytearray(rest)
     for _ in range(rng.randrange(1, 6)):

@@ -176,9 +176,7 @@ def _lengths(rng: random.Random) -> Reply:
 def _encoded(rng: random.Random) -> Reply:
     encoding = rng.choice((b"gzip", b"deflate", b"br", b"zstd", b"gzip, br", b"nonsense"))
     kind = rng.choice((b"application/json", b"text/event-stream"))
-    body = rng.choice(
-        (BOMB, gzip.compress(EVENTS[0] * 9), gzip.compress(EVENTS[1])[:-9], rng.randbytes(200), b"")
-    )
+    body = rng.choice((BOMB, gzip.compress(EVENTS[0] * 9), gzip.compress(EVENTS[1])[:-9], rng.randbytes(200), b""))
     head = _head(
         "200 OK",
         b"content-type: " + kind,
@@ -202,9 +200,7 @@ def _heads(rng: random.Random) -> Reply:
             [b"upgrade: h2c", b"connection: upgrade"],
         )
     )
-    status = rng.choice(
-        ("200 OK", "200", "101 Switching Protocols", "100 Continue", "999 Odd", "200 " + "r" * 9000)
-    )
+    status = rng.choice(("200 OK", "200", "101 Switching Protocols", "100 Continue", "999 Odd", "200 " + "r" * 9000))
     return [_head(status, *lines), b"5\r\nhello\r\n0\r\n\r\n"], False
 
 

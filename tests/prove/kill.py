@@ -98,9 +98,7 @@ def recount(data: Path) -> Totals:
         env=ENV,
     )
     command = [sys.executable, str(HERE / "recount.py")]
-    done = subprocess.run(
-        command, stdin=listing.stdout, capture_output=True, text=True, cwd=ROOT, env=ENV, check=False
-    )
+    done = subprocess.run(command, stdin=listing.stdout, capture_output=True, text=True, cwd=ROOT, env=ENV, check=False)
     if listing.wait() or done.returncode:
         raise ProofError(f"the recount failed: {done.stderr.strip()[-500:]}")
     return parse_totals(done.stdout)
@@ -118,11 +116,7 @@ def differences(shown: Totals, counted: Totals) -> list[str]:
 
 def plain_sums(events: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Sum the enriched events as they were printed, without any code of the stream."""
-    both = [
-        e
-        for e in events
-        if e["raw_runtime_seconds"] is not None and e["idealized_runtime_seconds"] is not None
-    ]
+    both = [e for e in events if e["raw_runtime_seconds"] is not None and e["idealized_runtime_seconds"] is not None]
     covered = [e for e in both if e["exclusion_reason"] is None]
     return {
         "trueclock_requests_total": len(events),
@@ -149,26 +143,14 @@ def check(claims: Claims, gateway: Gateway, outcome: Outcome, options: argparse.
     counted, totals = numbers(events), wait_total(gateway, len(events))
     claims.claim("every row of the log is printed", len(events) == stored(gateway.data), stored(gateway.data))
     claims.claim("enough replies came whole", len(outcome.whole) >= options.requests, len(outcome.whole))
-    claims.claim(
-        "replies received whole without an event: 0", lost(outcome, counted) == 0, lost(outcome, counted)
-    )
+    claims.claim("replies received whole without an event: 0", lost(outcome, counted) == 0, lost(outcome, counted))
     claims.claim("request numbers with two events: 0", twice(counted) == 0, twice(counted))
     claims.claim("events of requests never sent: 0", not counted.keys() - outcome.sent)
-    claims.claim(
-        "every whole reply was the upstream's", not outcome.odd, list(outcome.odd.values())[:2] or "all 200"
-    )
-    wrong = [
-        e
-        for e in events
-        if numbers([e]).keys() & outcome.whole and (e["status"] != 200 or e["exclusion_reason"])
-    ]
-    claims.claim(
-        "whole replies are recorded as completed", not wrong, [brief(e) for e in wrong[:3]] or len(events)
-    )
+    claims.claim("every whole reply was the upstream's", not outcome.odd, list(outcome.odd.values())[:2] or "all 200")
+    wrong = [e for e in events if numbers([e]).keys() & outcome.whole and (e["status"] != 200 or e["exclusion_reason"])]
+    claims.claim("whole replies are recorded as completed", not wrong, [brief(e) for e in wrong[:3]] or len(events))
     apart = differences(totals, recount(gateway.data))
-    claims.claim(
-        "/metrics equals a recount of the log, bit for bit", not apart, apart[:3] or f"{len(events)} events"
-    )
+    claims.claim("/metrics equals a recount of the log, bit for bit", not apart, apart[:3] or f"{len(events)} events")
     apart = sums_differ(totals, events)
     claims.claim("/metrics equals the sums of the printed events", not apart, apart[:3] or plain_sums(events))
 
@@ -185,18 +167,14 @@ def controls(claims: Claims, gateway: Gateway, outcome: Outcome, work: Path) -> 
     tamper(copy.data, outcome)
     events = events_of(copy.data)
     counted = numbers(events)
-    claims.claim(
-        "control: 7 deleted events are found missing", lost(outcome, counted) == 7, lost(outcome, counted)
-    )
+    claims.claim("control: 7 deleted events are found missing", lost(outcome, counted) == 7, lost(outcome, counted))
     claims.claim("control: a doubled event is found", twice(counted) == 1, twice(counted))
     copy.start()
     try:
         apart = differences(copy.totals(), recount(copy.data))
     finally:
         copy.stop()
-    claims.claim(
-        "control: a tampered log no longer equals the totals", bool(apart), f"{len(apart)} series differ"
-    )
+    claims.claim("control: a tampered log no longer equals the totals", bool(apart), f"{len(apart)} series differ")
     cut = lost(outcome, numbers(gateway.events()), cut_too=True)
     claims.claim("control: counting cut replies as whole finds some without an event", cut > 0, cut)
 
@@ -237,17 +215,13 @@ def prove(options: argparse.Namespace, work: Path) -> int:
         if hasattr(gateway, "process"):
             gateway.kill()
     outcome, slowest = load.outcome, max(restarts)
-    summary = (
-        f"{options.kills} kills, {len(outcome.sent)} sent, {len(outcome.whole)} whole, {len(outcome.cut)} cut"
-    )
+    summary = f"{options.kills} kills, {len(outcome.sent)} sent, {len(outcome.whole)} whole, {len(outcome.cut)} cut"
     return claims.finish(f"{summary}; slowest restart {slowest:.2f} s; seed {options.seed}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the proof; return 0 when every claim holds, 1 when one fails, 2 when it cannot be carried out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int)
     parser.add_argument("--requests", type=int, help="whole replies in all")
     parser.add_argument("--clients", type=int, default=32)

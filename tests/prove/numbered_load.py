@@ -104,9 +104,7 @@ class Load:
     async def _client(self) -> None:
         while self.running:
             with contextlib.suppress(OSError):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    Connection, "127.0.0.1", self.port
-                )
+                _, connection = await asyncio.get_running_loop().create_connection(Connection, "127.0.0.1", self.port)
                 await self._talk(connection)
                 connection.transport.abort()
             await asyncio.sleep(0.01)  # the gateway is down for a moment

@@ -164,10 +164,7 @@ def wait_total(gateway: Gateway, expected: int, seconds: float = 30) -> Totals:
     deadline = time.monotonic() + seconds
     while True:
         totals = gateway.totals()
-        if (
-            sum(totals.get("trueclock_requests_total", {}).values()) >= expected
-            or time.monotonic() > deadline
-        ):
+        if sum(totals.get("trueclock_requests_total", {}).values()) >= expected or time.monotonic() > deadline:
             return totals
         time.sleep(0.05)
 
@@ -185,7 +182,7 @@ class Claims:
     failed: list[str] = field(default_factory=list)
     said: int = 0
 
-    def claim(self, text: str, holds: bool, detail: object = "") -> bool:  # noqa: FBT001 - it reads as a sentence
+    def claim(self, text: str, holds: bool, detail: object = "") -> bool:
         """State one claim and whether it holds."""
         self.said += 1
         if not holds:

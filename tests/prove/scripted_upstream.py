@@ -22,9 +22,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
 PROMPT_TOKENS = 210
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @dataclass(slots=True)
@@ -98,9 +96,7 @@ class _Connection(asyncio.Protocol):
         if len(rest) < length:
             return
         body, self.buffer = rest[:length], rest[length:]
-        self.task = asyncio.get_running_loop().create_task(
-            self._answer(head.split(b" ", 2)[1].decode(), body)
-        )
+        self.task = asyncio.get_running_loop().create_task(self._answer(head.split(b" ", 2)[1].decode(), body))
 
     async def _answer(self, target: str, body: bytes) -> None:
         query = dict(parse_qsl(urlsplit(target).query))
@@ -202,9 +198,7 @@ def stream_end(chunks: int, *, usage: bool, done: bool) -> bytes:
     out = _event([{"index": 0, "delta": {}, "finish_reason": "stop"}], **null)
     if usage:
         total = PROMPT_TOKENS + chunks
-        out += _event(
-            [], usage={"prompt_tokens": PROMPT_TOKENS, "completion_tokens": chunks, "total_tokens": total}
-        )
+        out += _event([], usage={"prompt_tokens": PROMPT_TOKENS, "completion_tokens": chunks, "total_tokens": total})
     return out + (b"data: [DONE]\n\n" if done else b"")
 
 

@@ -94,9 +94,7 @@ async def _events(body: dict[str, Any], model: str) -> AsyncIterator[tuple[str, 
 def _block(body: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if body.get("tools"):
         block = {"type": "tool_use", "id": "toolu_01", "name": body["tools"][0]["name"], "input": {}}
-        return block, [
-            {"type": "input_json_delta", "partial_json": part} for part in ('{"city": ', '"Oslo"}')
-        ]
+        return block, [{"type": "input_json_delta", "partial_json": part} for part in ('{"city": ', '"Oslo"}')]
     return {"type": "text", "text": ""}, [{"type": "text_delta", "text": token} for token in TOKENS]
 
 

@@ -106,9 +106,7 @@ def _asked(request: RawRequest) -> bool:
     return bool((request.json.get("stream_options") or {}).get("include_usage"))
 
 
-async def _whole(
-    wire: Wire, body: bytes, headers: Headers = JSON, status: int = 200, reason: str = "OK"
-) -> None:
+async def _whole(wire: Wire, body: bytes, headers: Headers = JSON, status: int = 200, reason: str = "OK") -> None:
     await wire.head(status, reason, (*headers, ("Content-Length", str(len(body)))))
     await wire.send(body)
 
@@ -133,9 +131,7 @@ async def _no_play(_request: RawRequest, _wire: Wire) -> None:
 
 for _name, _make in STREAMS.items():
     _reports = _name not in {"no_usage", "only_done", "error_then_done"}
-    SHAPES[_name] = Shape(
-        _name, _make.__doc__ or "", _no_play, stream=True, usage=_reports, broken=False, status=200
-    )
+    SHAPES[_name] = Shape(_name, _make.__doc__ or "", _no_play, stream=True, usage=_reports, broken=False, status=200)
 
 
 # --- streams that break off
@@ -252,9 +248,7 @@ async def gzip_stream(request: RawRequest, wire: Wire) -> None:
 @_shape(stream=True, usage=True)
 async def deflate_stream(request: RawRequest, wire: Wire) -> None:
     """deflate (the zlib format, as HTTP means it), flushed after each event."""
-    await _chunked(
-        wire, _flushed(zlib.compressobj(), plain(_asked(request))), ("Content-Encoding", "deflate")
-    )
+    await _chunked(wire, _flushed(zlib.compressobj(), plain(_asked(request))), ("Content-Encoding", "deflate"))
     await wire.end_chunks()
 
 
@@ -293,9 +287,7 @@ async def refuses_400(request: RawRequest, wire: Wire) -> None:
 @_shape(stream=True, status=422)
 async def refuses_422(request: RawRequest, wire: Wire) -> None:
     """The same with 422, as servers that validate with pydantic answer."""
-    await _refuse(
-        request, wire, 422, "Unprocessable Entity", "body.stream_options: Extra inputs are not permitted"
-    )
+    await _refuse(request, wire, 422, "Unprocessable Entity", "body.stream_options: Extra inputs are not permitted")
 
 
 @_shape(status=502)

@@ -356,9 +356,7 @@ def _embedding_body(request: RawRequest) -> dict[str, Any]:
     inputs = body.get("input") if isinstance(body.get("input"), list) else [body.get("input")]
     # The openai SDK asks for base64 of little-endian floats unless told otherwise.
     vector: Any = "AACAPgAAAL8AAEA/" if body.get("encoding_format") == "base64" else [0.25, -0.5, 0.75]
-    data = [
-        {"object": "embedding", "index": index, "embedding": vector} for index, _ in enumerate(inputs or [])
-    ]
+    data = [{"object": "embedding", "index": index, "embedding": vector} for index, _ in enumerate(inputs or [])]
     prompt = _words(body.get("input"))
     usage = {"prompt_tokens": prompt, "total_tokens": prompt}
     return {"object": "list", "data": data, "model": body["model"], "usage": usage}

@@ -71,7 +71,7 @@ def observed(*events: EnrichedEvent) -> dict[str, dict[tuple[str, ...], float]]:
     return samples(metrics)
 
 
-CASES = {
+CASES: dict[str, tuple[EnrichedEvent, dict[str, dict[tuple[str, ...], float]]]] = {
     "covered": (
         enriched({}, **COVERED),
         {
@@ -106,9 +106,7 @@ CASES = {
             {},
             **COVERED,
             stacks={
-                "v100": StackView(
-                    idealized_runtime_seconds=4.0, coverage="covered", faster_than_idealized=True
-                ),
+                "v100": StackView(idealized_runtime_seconds=4.0, coverage="covered", faster_than_idealized=True),
                 "h100": StackView(uncovered_reason="unknown_model"),
             },
         ),
@@ -293,9 +291,7 @@ def test_doubtful_values_take_half_of_the_places() -> None:
 
 
 def hostile_name(number: int) -> str:
-    return random.Random(number).choice(
-        ("{}", "\ud800{}", "x" * 5000 + "{}", "{}\n\x00", "../{}%2F", '"{}"\\')
-    )
+    return random.Random(number).choice(("{}", "\ud800{}", "x" * 5000 + "{}", "{}\n\x00", "../{}%2F", '"{}"\\'))
 
 
 def test_hostile_model_names_mint_no_series() -> None:

@@ -114,9 +114,7 @@ def start_mock(setting: Setting, binary: Path, core: int) -> Process:
     """Start the mock upstream on the load's core."""
     port, log = setting.upstream_port, setting.work / "mock.log"
     with pinned(core):
-        return start(
-            "mock", [str(binary), "-addr", f"127.0.0.1:{port}"], port=port, log=log, env={"GOMAXPROCS": "1"}
-        )
+        return start("mock", [str(binary), "-addr", f"127.0.0.1:{port}"], port=port, log=log, env={"GOMAXPROCS": "1"})
 
 
 def start_peer(name: str, setting: Setting) -> Process:

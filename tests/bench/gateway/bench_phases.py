@@ -51,10 +51,7 @@ def run_phase(phase: Phase, process: Process, mock_port: int, seconds: float, wo
     control(mock_port, phase.pacing)
     use_wrk = phase.clients > 1 and not phase.stream and shutil.which("wrk")
     cpu, began = process.cpu_seconds(), time.monotonic()
-    if use_wrk:
-        sample = run_wrk(phase, process.port, seconds, work)
-    else:
-        sample = run_load(phase, process.port, seconds)
+    sample = run_wrk(phase, process.port, seconds, work) if use_wrk else run_load(phase, process.port, seconds)
     used, elapsed = process.cpu_seconds() - cpu, time.monotonic() - began
     sample["cpu_percent"] = 100 * used / elapsed
     sample["cpu_us_per_request"] = used * 1e6 / sample["requests"]
@@ -125,9 +122,7 @@ def parse_wrk(text: str) -> Sample:
     if not requests:
         raise BenchError(f"wrk made no request: {text.strip()}")
     failed = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", text))
-    failed += sum(
-        sum(map(int, re.findall(r"\d+", line))) for line in re.findall(r"Socket errors: (.*)", text)
-    )
+    failed += sum(sum(map(int, re.findall(r"\d+", line))) for line in re.findall(r"Socket errors: (.*)", text))
     sample: Sample = {"requests": requests, "per_second": float(rate[1]), "failed": failed}
     for quantile in ("50", "99"):
         if time_found := re.search(rf"\s{quantile}%\s+([\d.]+)(us|ms|s)\b", text):

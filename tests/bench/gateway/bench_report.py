@@ -96,8 +96,7 @@ def figures(rounds: Sequence[Round], names: Sequence[str]) -> dict[str, dict[str
     """Return, by row and gateway, the median and the comparison: what the JSON file keeps."""
     return {
         row.title.strip(): {
-            name: {"median": row.absolute(rounds, name), "compared": row.compare(rounds, name)}
-            for name in names
+            name: {"median": row.absolute(rounds, name), "compared": row.compare(rounds, name)} for name in names
         }
         for row in ROWS
     }
@@ -139,10 +138,7 @@ def table(rounds: Sequence[Round], names: Sequence[str]) -> str:
     head = ["", *names, "trueclock's target", "beyond"]
     lines = [head]
     for row in ROWS:
-        cells = [
-            f"{row.format(row.compare(rounds, name))} ({number(row.absolute(rounds, name))})"
-            for name in names
-        ]
+        cells = [f"{row.format(row.compare(rounds, name))} ({number(row.absolute(rounds, name))})" for name in names]
         target = f"< {RSS_LIMIT_MB} MB" if row.field == "rss_mb" else row.target[0]
         lines.append([row.title, *cells, target, row.beyond])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

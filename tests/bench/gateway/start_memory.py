@@ -128,15 +128,11 @@ def run(options: argparse.Namespace, work: Path) -> int:
     return report(options, seconds, packages, sizes)
 
 
-def report(
-    options: argparse.Namespace, seconds: list[float], packages: set[str], sizes: dict[str, float]
-) -> int:
+def report(options: argparse.Namespace, seconds: list[float], packages: set[str], sizes: dict[str, float]) -> int:
     """Print each claim and the summary; write the JSON file."""
     idle, first, last = sizes.values()
     found = sorted(packages.intersection(FORBIDDEN))
-    start_text = (
-        f"median {median(seconds):.2f} s of {len(seconds)} ({min(seconds):.2f} to {max(seconds):.2f})"
-    )
+    start_text = f"median {median(seconds):.2f} s of {len(seconds)} ({min(seconds):.2f} to {max(seconds):.2f})"
     claims: list[tuple[str, bool, Any]] = [
         (
             f"start to first proxied request < {START_SECONDS} s",
@@ -164,23 +160,16 @@ def report(
     )
     failed = [text for text, holds, _ in claims if not holds]
     sizes_text = ", ".join(f"{name} {size:.0f} MB" for name, size in sizes.items())
-    print(
-        f"start_memory: {'FAILED: ' + '; '.join(failed) if failed else 'ok'}: "
-        f"start {start_text}; RSS {sizes_text}"
-    )
+    print(f"start_memory: {'FAILED: ' + '; '.join(failed) if failed else 'ok'}: start {start_text}; RSS {sizes_text}")
     return 1 if failed else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run it; return 0 when every claim holds, 1 when one fails, 2 when it cannot run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--starts", type=int)
     parser.add_argument("--requests", type=int, help="of each half")
-    parser.add_argument(
-        "--short", action="store_true", help="3 starts, 2 x 5,000 requests; the start is only shown"
-    )
+    parser.add_argument("--short", action="store_true", help="3 starts, 2 x 5,000 requests; the start is only shown")
     parser.add_argument("--json", type=Path, default=BUILD / "start_memory.json", metavar="FILE")
     options = parser.parse_args(argv)
     options.starts = options.starts or (3 if options.short else 15)
