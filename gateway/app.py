@@ -77,7 +77,9 @@ class Gateway:
     async def _bind(self) -> None:
         settings = self.settings
         shared = settings.admin is None
-        front = _Front(self.proxy, self._own if shared else None, self._own, Guard(settings.host, settings.allowed_hosts))
+        front = _Front(
+            self.proxy, self._own if shared else None, self._own, Guard(settings.host, settings.allowed_hosts)
+        )
         self.url = await self._listen(front.handle, settings.host, settings.port)
         if settings.admin is not None:
             host, port = settings.admin
@@ -103,7 +105,9 @@ class Gateway:
         try:
             await site.start()
         except OSError as error:
-            raise StartError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port") from None
+            raise StartError(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
+            ) from None
         bound = runner.addresses[0][1]
         shown = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host  # noqa: S104 - shown, not bound
         return f"http://{shown}:{bound}"
@@ -160,7 +164,7 @@ def admin_address(host: str, port: int, admin: str | None) -> tuple[str, int] | 
     if admin is None:
         return None if is_loopback(host) else ("127.0.0.1", port + 1 if port else 0)
     name, _, number = admin.rpartition(":")
-    if not name or not number.isdigit() or int(number) > 65_535:  # noqa: PLR2004
+    if not name or not number.isdigit() or int(number) > 65_535:
         raise StartError(f"--admin {admin}: expected HOST:PORT")
     return name, int(number)
 
@@ -171,7 +175,9 @@ def lock_data_dir(data_dir: Path) -> Any:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (data_dir / "gateway.lock").open("a")
     except OSError as error:
-        raise StartError(f"{data_dir}: cannot be used as data directory: {error.strerror}; choose another --data-dir") from None
+        raise StartError(
+            f"{data_dir}: cannot be used as data directory: {error.strerror}; choose another --data-dir"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -13,6 +13,7 @@ USAGE_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions"})
 KNOWN_ROUTES = USAGE_ROUTES | {"/v1/embeddings", "/v1/models", "/v1/responses", "/v1/messages"}
 LARGE_BODY = 1 << 18
 """Bytes above which reading a body takes over half a millisecond: done off the loop."""
+_MAX_CHOICES = 10**6
 
 
 class _Body(msgspec.Struct):
@@ -52,9 +53,13 @@ def read_ask(body: bytes, coding: str, limit: int) -> Ask:
     return Ask(
         model=said.model if isinstance(said.model, str) and said.model else None,
         stream=said.stream is True,
-        choices=said.n if isinstance(said.n, int) and not isinstance(said.n, bool) and said.n > 0 else None,
+        choices=_choices(said.n),
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
+
+
+def _choices(n: Any) -> int | None:
+    return n if isinstance(n, int) and not isinstance(n, bool) and 0 < n <= _MAX_CHOICES else None
 
 
 def outgoing_body(body: bytes, *, inject: bool, model: str | None) -> bytes:

@@ -132,4 +132,3 @@ def _decoder(coding: str) -> tuple[Decoder | None, bool]:
         return decoder(coding, COPY_LIMIT), True
     except UndecodableBody:
         return None, False
-

@@ -42,7 +42,7 @@ class Guard:
         if self._hosts is not None and host not in self._known:
             if _without_port(host).lower() not in self._hosts:
                 raise Refusal(403, "host_not_allowed", "this Host is not served here (--allowed-host names more)")
-            if len(self._known) < 1000:  # noqa: PLR2004 - ports differ: remember some, not all
+            if len(self._known) < 1000:
                 self._known.add(host)
         origin = request.headers.get("Origin")
         if origin is not None and self._loopback and not self._own(origin):

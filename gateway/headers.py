@@ -43,11 +43,7 @@ def to_upstream(headers: RawHeaders, upstream: Upstream, *, identity: bool) -> l
         own = (*own, (b"Accept-Encoding", b"identity"))
     if own:
         dropped |= {name.lower() for name, _ in own}
-    sent = [
-        pair
-        for pair in headers
-        if (low := pair[0].lower()) not in dropped and not low.startswith(b"x-trueclock-")
-    ]
+    sent = [pair for pair in headers if (low := pair[0].lower()) not in dropped and not low.startswith(b"x-trueclock-")]
     sent.extend(own)
     return sent
 

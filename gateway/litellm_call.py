@@ -15,6 +15,7 @@ from gateway.litellm_dialect import (
     error_reply,
 )
 from gateway.routes import Route, Timeouts
+from gateway.upstream import UpstreamError
 
 __all__ = ["BrokenReply", "call"]
 
@@ -25,8 +26,11 @@ _SSE = ("Content-Type", "text/event-stream; charset=utf-8")
 _INNER = ("streaming_response", "async_response_iterator", "http_response", "response")
 
 
-class BrokenReply(ConnectionError):  # noqa: N818 - it is told as what happened to the reply
+class BrokenReply(UpstreamError):
     """The upstream broke off in the middle of its reply, or the call was cancelled."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("upstream_broken", message)
 
 
 async def call(

@@ -44,7 +44,7 @@ _ERROR_STATUSES = range(400, 600)
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
-class BadCall(ValueError):  # noqa: N818 - the caller's doing, told to the caller
+class BadCall(ValueError):
     """A request that cannot be made into a call; the text is for the client."""
 
 

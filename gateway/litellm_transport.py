@@ -15,6 +15,7 @@ import os
 import threading
 from concurrent.futures import Future
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 from gateway.handoff import Handoff
@@ -29,12 +30,14 @@ _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx")
 
 
 class LitellmReply:
-    """One reply: `status`, `reason`, `headers`, then its bytes by `read`. Made by `send`."""
+    """One reply, as `gateway.upstream.Reply` says. Made by `send`."""
 
     def __init__(self, handoff: Handoff, under_way: "Future[None]") -> None:
+        self.connected_at = self.sent_at = monotonic()
         self.status = 0
         self.reason = ""
-        self.headers: list[tuple[str, str]] = []
+        self.raw_headers: tuple[tuple[bytes, bytes], ...] = ()
+        self._ended = False
         self._handoff = handoff
         self._under_way = under_way
         under_way.add_done_callback(self._over)
@@ -46,12 +49,19 @@ class LitellmReply:
         except BaseException:
             self.close()
             raise
-        self.status, self.headers = head.status, list(head.headers)
+        self.status = head.status
+        self.raw_headers = tuple((name.encode(), value.encode()) for name, value in head.headers)
         self.reason = _PHRASES.get(head.status, "")
 
-    async def read(self) -> bytes:
+    async def next_bytes(self) -> bytes:
         """The next bytes as they come, b"" at the end; `BrokenReply` where it broke off."""
-        return await self._handoff.get()
+        data = await self._handoff.get()
+        self._ended = not data
+        return data
+
+    def at_end(self) -> bool:
+        """Whether the whole body has been read."""
+        return self._ended
 
     def close(self) -> None:
         """Cancel the upstream call, if it is still under way."""

@@ -199,9 +199,7 @@ class LogWriter:
 
     def _prune_some(self, db: sqlite3.Connection, added: int) -> None:
         """Delete a few of the oldest rows, more than were added, so that no tick is long and the file shrinks."""
-        oldest = db.execute(
-            "SELECT row FROM events ORDER BY row LIMIT ?", (max(_PRUNE_AT_ONCE, 2 * added),)
-        ).fetchall()
+        oldest = db.execute("SELECT row FROM events ORDER BY row LIMIT ?", (max(_PRUNE_AT_ONCE, 2 * added),)).fetchall()
         if len(oldest) > added:
             last = oldest[-1][0]
             db.execute("DELETE FROM events WHERE row <= ?", (last,))
@@ -209,7 +207,9 @@ class LogWriter:
 
     def _fail(self, reason: str) -> None:
         if self.counts.failing is None:
-            logger.error("events are being lost: %s; free the disk or fix the directory: recording then goes on", reason)
+            logger.error(
+                "events are being lost: %s; free the disk or fix the directory: recording then goes on", reason
+            )
         self.counts.failing = reason
 
     def close(self) -> None:

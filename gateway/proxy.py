@@ -19,12 +19,13 @@ from gateway.deadlines import Deadlines
 from gateway.encoding import UndecodableBody
 from gateway.exchange import Exchange
 from gateway.headers import Callers, labels_of, to_upstream
+from gateway.litellm_transport import LitellmTransport
 from gateway.log import LogWriter
 from gateway.recorder import BytesPerToken, Recorder
 from gateway.refusal import Refusal, refusal_reply
 from gateway.reply import BodyReader, WholeBody
 from gateway.routes import Config, Route, Upstream
-from gateway.upstream import BROKEN, Pool, Reply, UpstreamError
+from gateway.upstream import Pool, Reply, UpstreamError
 from stream.events import RequestEvent, encode_event
 
 _ERROR_BODY_LIMIT = 1 << 16
@@ -44,6 +45,10 @@ class Proxy:
         self._deadlines = Deadlines()
         self._refuses_usage: set[str] = set()
         self._ratios: dict[str, BytesPerToken] = {}
+        self._litellm: LitellmTransport | None = None
+        if any(upstream.transport == "litellm" for upstream in config.upstreams):
+            self._litellm = LitellmTransport()
+            self._litellm.warm()
         self.active = 0
 
     async def handle(self, request: BaseRequest) -> web.StreamResponse:
@@ -144,13 +149,20 @@ class Proxy:
     async def _send(self, exchange: Exchange, route: Route, body: bytes, *, identity: bool) -> Reply:
         request, upstream = exchange.request, route.upstream
         attempt = exchange.recorder.attempt(upstream.name, monotonic())
-        headers = to_upstream(request.raw_headers, upstream, identity=identity)
-        pool = self._pool(upstream)
-        target = upstream.target(exchange.origin_form())[len(pool.origin) :]
-        reply = await pool.send(request.method, target, headers, body)
+        if upstream.transport == "litellm":
+            reply: Reply = await self._translated(request, route, body)
+        else:
+            headers = to_upstream(request.raw_headers, upstream, identity=identity)
+            pool = self._pool(upstream)
+            target = upstream.target(exchange.origin_form())[len(pool.origin) :]
+            reply = await pool.send(request.method, target, headers, body)
         exchange.reply = reply
         attempt.replied, attempt.connected, attempt.status = monotonic(), reply.connected_at, reply.status
         return reply
+
+    async def _translated(self, request: BaseRequest, route: Route, body: bytes) -> Reply:
+        assert self._litellm is not None
+        return await self._litellm.send(route, request.raw_path, body, request.headers.get("Authorization"))
 
     def _pool(self, upstream: Upstream) -> Pool:
         key = (upstream.root, upstream.timeouts.connect)
@@ -170,12 +182,8 @@ class Proxy:
                     await client.drained()
                 if reader.complete:
                     await self._complete(exchange, reader, at)
-        except ConnectionError:
-            raise  # the client's
         except UndecodableBody as error:
             raise UpstreamError("upstream_invalid_reply", str(error)) from None
-        except BROKEN as error:
-            raise UpstreamError("upstream_broken", "the upstream broke off its reply") from error
         if not recorder.finished:
             at = monotonic()
             if out := reader.finish(at):
@@ -208,5 +216,7 @@ class Proxy:
     async def close(self) -> None:
         """Close the upstream connections."""
         self._deadlines.close()
+        if self._litellm is not None:
+            await asyncio.to_thread(self._litellm.close)
         for pool in self._pools.values():
             await pool.close()

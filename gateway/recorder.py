@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.ask import NOTHING, Ask
 from gateway.reply import BodyReader, EventStreamBody
-from gateway.usage import Usage
+from gateway.usage import MAX_TEXT, Usage
 from stream.events import RequestEvent
 
 _random = random.Random()  # noqa: S311 - seeded by the system; ids are to be unique, not secret (os.urandom: 6 µs)
@@ -131,7 +131,7 @@ class Recorder:
             provider=self.provider,
             upstream=self.upstream,
             upstream_model=self.upstream_model,
-            model=self.ask.model,
+            model=None if self.ask.model is None else self.ask.model[:MAX_TEXT],
             stream=self.ask.stream,
             status=self.status,
             error_class=self.error or self._silent_failure(),
@@ -161,10 +161,14 @@ class Recorder:
         )
         return max(duration - upload - (connect or 0.0) - upstream, 0.0)
 
+    @property
+    def _succeeded(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
     def _silent_failure(self) -> str | None:
         """A 2xx that says itself, or shows by its end, that it did not complete."""
         reader = self.reader
-        if reader is None or self.status is None or not 200 <= self.status < 300:
+        if reader is None or not self._succeeded:
             return None
         if reader.facts.error:
             return "error_in_reply"
@@ -196,7 +200,7 @@ class Recorder:
 
     def _estimate(self, counted: dict[int, int]) -> tuple[Usage | None, str]:
         """Tokens of a reply that said nothing of usage: a token a chunk, and the upstream's usual prompt ratio."""
-        if not self.attempts or self.reader is None or self.status is None or not 200 <= self.status < 300:
+        if not self.attempts or self.reader is None or not self._succeeded:
             return None, "estimated"
         prompt = None
         if self.bytes_per_token is not None and self.ask.model is not None:

@@ -204,7 +204,10 @@ class EventStreamBody:
         return b"" if not chunk.choices and isinstance(usage, dict) else event
 
     def _other_event(self, event: bytes, value: bytes, at: float) -> bytes:
-        document: Any = _decode(value)
+        try:
+            document: Any = _decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return event
         self._learn(event_facts(document), at)
         if self._strip and isinstance(document, dict) and "usage" in document and document["usage"] is None:
             return without_null_usage(event)
@@ -258,7 +261,7 @@ class EventStreamBody:
     def gaps(self) -> dict[str, float | int] | None:
         """Seconds between reads: count, mean and max over all; p50 and p95 over the first GAPS_KEPT."""
         times = self._times
-        if len(times) < 2:  # noqa: PLR2004
+        if len(times) < 2:
             return None
         ordered = sorted(map(sub, times[1:], times[:-1]))
         last = len(ordered) - 1

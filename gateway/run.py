@@ -118,8 +118,13 @@ def _announce(gateway: Gateway, destination: str, address_file: Path | None) -> 
     """The first line names the gateway's own address, and nothing else does so before."""
     settings = gateway.settings
     print(f"trueclock is at {gateway.url} and passes requests on to {destination}", flush=True)
-    print(f"  point your app at {gateway.url}/v1, open {gateway.admin_url}/ and {gateway.admin_url}/metrics", flush=True)
-    print(f"  events are kept in {settings.data_dir}, idealized runtimes are those of {settings.tables.reference}", flush=True)
+    print(
+        f"  point your app at {gateway.url}/v1, open {gateway.admin_url}/ and {gateway.admin_url}/metrics", flush=True
+    )
+    print(
+        f"  events are kept in {settings.data_dir}, idealized runtimes are those of {settings.tables.reference}",
+        flush=True,
+    )
     for path in (address_file, settings.data_dir / "address"):
         if path is not None:
             try:
@@ -156,5 +161,3 @@ async def _demo(options: argparse.Namespace, data_dir: Path) -> None:
         await traffic
     await gateway.close()
     await show.close()
-
-

@@ -12,11 +12,14 @@ import msgspec
 from gateway.sse import data_of
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+_DEPTH = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 _SPACE = b" \t\r\n"
 # White space inside a data field that is cut into several lines: a line's own `data:` belongs to the framing.
 _GAP = rb"(?:[ \t\r\n]|(?<=[\r\n])data:)*"
-_NULL_USAGE = re.compile(rb"," + _GAP + rb'"usage"' + _GAP + b":" + _GAP + b"null|"
-                         rb'"usage"' + _GAP + b":" + _GAP + b"null(?:" + _GAP + b"," + _GAP + b")?")
+_NULL_USAGE = re.compile(
+    rb"," + _GAP + rb'"usage"' + _GAP + b":" + _GAP + b"null|"
+    rb'"usage"' + _GAP + b":" + _GAP + b"null(?:" + _GAP + b"," + _GAP + b")?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +39,20 @@ def members(document: bytes, start: int = 0) -> dict[bytes, Member]:
     if opening < 0 or document[start:opening].strip(_SPACE):
         return {}
     found: dict[bytes, Member] = {}
-    key, value_at, depth = b"", -1, 0
-    text = b""
+    depth, value_at, text, key = 0, -1, b"", b""
     for token in _TOKEN.finditer(document, opening):
         mark = token.group()
-        if mark in (b"{", b"["):
-            depth += 1
-        elif mark in (b"}", b"]"):
-            depth -= 1
-        if depth > 1 or (depth == 1 and mark in (b"}", b"]", b"[")):
-            continue
-        if depth == 1 and mark == b":":
+        depth += _DEPTH.get(mark, 0)
+        if depth > 1 or mark in (b"[", b"]"):
+            continue  # inside a value
+        if mark == b":":
             key, value_at = text[1:-1], token.end()
-        elif mark in (b",", b"}"):
+        elif mark == b"," or depth == 0:
             if value_at >= 0:
                 found[key] = _trimmed(document, value_at, token.start())
             value_at = -1
         elif value_at < 0:
-            text = mark
+            text = mark  # a key
         if depth == 0:
             break
     return found

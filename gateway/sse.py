@@ -21,7 +21,8 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that `data` completes, each with its blank line; together with `pending`
-        they are all the bytes fed so far, in order."""
+        they are all the bytes fed so far, in order.
+        """
         if self.pending:
             data = self.pending + data
         elif data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
@@ -63,7 +64,10 @@ def may_become_done(pending: bytes) -> bool:
     """Whether an incomplete event is, or may still grow into, the `[DONE]` that ends a stream."""
     lines = _LINE_END.split(pending)
     last = lines[-1]
-    if last and (last.startswith((b"data: [DONE]", b"data:[DONE]"))
-                 or b"data: [DONE]".startswith(last) or b"data:[DONE]".startswith(last)):
+    if last and (
+        last.startswith((b"data: [DONE]", b"data:[DONE]"))
+        or b"data: [DONE]".startswith(last)
+        or b"data:[DONE]".startswith(last)
+    ):
         return True
     return data_of(pending) == DONE

@@ -6,7 +6,6 @@ all the rest of a request here; its connector and response parser are used direc
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -24,8 +23,8 @@ _LINE = 1 << 16
 _READ = 1 << 16
 _FITS_THE_SOCKET = 1 << 16
 _KEEP_IDLE_SECONDS = 30
-BROKEN = (aiohttp.ClientError, OSError, HttpProcessingError)
-"""What reading a reply raises when the upstream breaks it off (a ConnectionError of the client's aside)."""
+_BROKEN = (aiohttp.ClientError, OSError, HttpProcessingError, RuntimeError)
+"""What aiohttp raises when an upstream breaks off; a RuntimeError when that was noticed before the read."""
 _NO_TRACES: list[aiohttp.tracing.Trace] = []
 
 
@@ -42,7 +41,6 @@ class Reply(Protocol):
     """An upstream's reply, of any transport, in OpenAI's or the upstream's own dialect.
 
     `connected_at` and `sent_at`: when its connection was there and when its request had been written, monotonic.
-    `next_bytes` waits for the next bytes of the body, b"" at its end; raises one of BROKEN when it breaks.
     """
 
     connected_at: float
@@ -50,7 +48,9 @@ class Reply(Protocol):
     status: int
     reason: str
     raw_headers: tuple[tuple[bytes, bytes], ...]
-    next_bytes: Callable[[], Awaitable[bytes]]
+
+    async def next_bytes(self) -> bytes:
+        """Wait for the next bytes of the body; b"" at its end; raises UpstreamError when it breaks."""
 
     def at_end(self) -> bool:
         """Whether the whole body has been read."""
@@ -62,7 +62,17 @@ class Reply(Protocol):
 class HttpReply:
     """A Reply over HTTP/1.1. Its connection goes back to the pool with its last byte."""
 
-    __slots__ = ("_body", "_connection", "_upload", "connected_at", "next_bytes", "raw_headers", "reason", "sent_at", "status")
+    __slots__ = (
+        "_body",
+        "_closed",
+        "_connection",
+        "_upload",
+        "connected_at",
+        "raw_headers",
+        "reason",
+        "sent_at",
+        "status",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.connected_at = monotonic()
@@ -72,8 +82,8 @@ class HttpReply:
         self.raw_headers: tuple[tuple[bytes, bytes], ...] = ()
         self._connection = connection
         self._body: StreamReader
-        self.next_bytes: Callable[[], Awaitable[bytes]]
         self._upload: asyncio.Task[None] | None = None
+        self._closed: asyncio.Future[None] | None = None
 
     def send(self, data: bytes) -> None:
         """Write the whole request; a large one goes on being sent while the reply is awaited."""
@@ -100,20 +110,42 @@ class HttpReply:
         if protocol is None:
             raise aiohttp.ServerDisconnectedError
         message, body = await protocol.read()
-        while message.code < 200:  # noqa: PLR2004
+        while message.code < 200:
             message, body = await protocol.read()
         self._take(message, body)
 
     def _take(self, message: RawResponseMessage, body: StreamReader) -> None:
         self.status, self.reason, self.raw_headers = message.code, message.reason, message.raw_headers
-        self._body, self.next_bytes = body, body.readany
+        self._body = body
         body.on_eof(self._release)
+        protocol = self._connection.protocol
+        if protocol is not None and (closed := protocol.closed) is not None:
+            self._closed = closed
+            closed.add_done_callback(self._lost)
+
+    def _lost(self, closed: "asyncio.Future[None]") -> None:
+        """The connection is gone. aiohttp leaves who reads a body with a broken chunk waiting for ever."""
+        closed.exception()
+        if not self._body.is_eof() and self._body.exception() is None:
+            self._body.set_exception(aiohttp.ClientPayloadError("the connection was lost"))
 
     def _release(self) -> None:
+        if self._closed is not None:
+            self._closed.remove_done_callback(self._lost)
         if self._upload is None or self._upload.done():
             self._connection.release()
         else:  # answered before it had read the request: nobody can tell what it will make of the rest
             self.close()
+
+    async def next_bytes(self) -> bytes:
+        """See Reply."""
+        try:
+            return await self._body.readany()
+        except _BROKEN as error:
+            # What came before the break is the client's; aiohttp has no public way to it once it has an error.
+            if left := self._body._read_nowait(-1):  # noqa: SLF001
+                return left
+            raise UpstreamError("upstream_broken", "the upstream broke off its reply") from error
 
     def at_end(self) -> bool:
         """See Reply."""
@@ -153,7 +185,7 @@ class Pool:
             except BaseException:
                 reply.close()
                 raise
-        except BROKEN as error:
+        except _BROKEN as error:
             raise _failure(error, self.origin) from error
         return reply
 

@@ -11,6 +11,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+MAX_TOKENS = 10**12
+"""More than this is no count of tokens, and no event would take it."""
+MAX_TEXT = 256
+"""Characters kept of a name that somebody else chose."""
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -80,13 +85,13 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return value[:MAX_TEXT] if isinstance(value, str) and value else None
 
 
 def _count(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TOKENS:
         return None
-    return int(value)
+    return int(value) if value == int(value) else None
 
 
 def usage_of(raw: Any) -> Usage | None:
@@ -149,7 +154,7 @@ def chunk_facts(chunk: Chunk) -> Facts:
     """Facts of a chunk that is not merely one more delta."""
     return Facts(
         usage=None if chunk.usage is UNSET else usage_of(chunk.usage),
-        model=chunk.model,
+        model=_text(chunk.model),
         finish_reason=next((choice.finish_reason for choice in chunk.choices if choice.finish_reason), None),
         error=bool(chunk.error),
         deltas=[choice_delta(choice) for choice in chunk.choices],

@@ -83,7 +83,7 @@ def exclusion_reason(event: RequestEvent) -> str | None:
     if event.error_class is not None:
         return event.error_class
     status = event.status
-    if status is not None and not 200 <= status < 300:  # noqa: PLR2004
+    if status is not None and not 200 <= status < 300:
         return f"status_{status // 100}xx"
     held_up = event.backpressure_seconds
     if held_up is not None and held_up > BACKPRESSURE_SECONDS:

@@ -38,7 +38,7 @@ Provenance = Literal["measured", "predicted", "assumed"]
 Coverage = Literal["covered", "extrapolated", "uncovered"]
 
 
-class InvalidEvent(ValueError):  # noqa: N818 - it says what it is
+class InvalidEvent(ValueError):
     """A record that is no event. `str(error)` is one line: what is wrong, and where in the record."""
 
 

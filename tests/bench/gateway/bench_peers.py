@@ -16,7 +16,7 @@ TRUECLOCK = "trueclock"
 KEY = f"sk-{secrets.token_hex(32)}"
 
 
-class Skip(Exception):  # noqa: N818 - it is an outcome, not an error
+class Skip(Exception):
     """A peer cannot run here; the text says why."""
 
 
