@@ -12,14 +12,14 @@ demo: $(VENV)/.base
 run: $(VENV)/.base
 	exec $(BIN)/gateway run $(RUN)
 
-test: $(VENV)/.dev debian
+test: $(VENV)/.dev test-packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
 # The long proofs: kills, disconnects, fuzz, a real model server, benches against peers.
-prove: $(VENV)/.dev $(VENV)/.profiler debian bench-peers
+prove: $(VENV)/.dev $(VENV)/.profiler bench-packages bench-peers
 	$(BIN)/python tests/prove/kill.py
 	$(BIN)/python tests/prove/disconnect.py
 	$(BIN)/python tests/prove/fuzz.py --seconds 120
@@ -27,14 +27,14 @@ prove: $(VENV)/.dev $(VENV)/.profiler debian bench-peers
 	$(BIN)/python tests/bench/gateway/start_memory.py
 	$(BIN)/python tests/bench/gateway/bench.py
 
-prove-short: $(VENV)/.dev $(VENV)/.profiler debian
+prove-short: $(VENV)/.dev $(VENV)/.profiler bench-packages
 	$(BIN)/python tests/prove/kill.py --short
 	$(BIN)/python tests/prove/disconnect.py --short
 	$(BIN)/python tests/prove/fuzz.py --short
 	$(BIN)/python tests/bench/gateway/start_memory.py --short
 	$(BIN)/python tests/bench/gateway/bench.py --short
 
-bench: $(VENV)/.dev debian bench-peers
+bench: $(VENV)/.dev bench-packages bench-peers
 	$(BIN)/python tests/bench/gateway/bench.py
 
 bench-peers: tests/bench/gateway/build/litellm/.made
@@ -62,9 +62,11 @@ tests/bench/gateway/build/litellm/.made:
 	tests/bench/gateway/build/litellm/bin/python -m pip install --quiet 'litellm[proxy]==1.106.2'
 	touch $@
 
-.PHONY: debian
-debian:
-	@tests/install-debian-packages
+.PHONY: test-packages bench-packages
+test-packages:
+	@tests/install-debian-packages curl=curl
+bench-packages:
+	@tests/install-debian-packages curl=curl nginx=nginx-light go=golang-go ss=iproute2 wrk=wrk
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

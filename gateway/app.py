@@ -71,6 +71,7 @@ class Gateway:
         self.control = Control(settings.data_dir, settings.tables, [status], __version__)
         self._own = OwnPaths(self.control, settings.notes)
         await self._bind()
+        self._own.address = self.url
         self._following = asyncio.create_task(self.control.run())
         self._following.add_done_callback(_report)
 
@@ -144,18 +145,18 @@ class _Front:
         try:
             self._guard.check(request)
             if is_own(path):
-                return self._answer(request, path)
+                return await self._answer(request, path)
             if self._proxy is None:
                 raise Refusal(404, "not_found", "this address serves the gateway's own paths alone")
         except Refusal as refusal:
             return refusal_reply(refusal)
         return await self._proxy.handle(request)
 
-    def _answer(self, request: BaseRequest, path: str) -> web.Response:
+    async def _answer(self, request: BaseRequest, path: str) -> web.Response:
         if self._own is not None:
-            return self._own.answer(request, path)
+            return await self._own.answer(request, path)
         if is_health(path):
-            return self._health.answer(request, path)
+            return await self._health.answer(request, path)
         raise Refusal(404, "not_found", "page, /metrics and /trueclock are served on the --admin address")
 
 

@@ -36,21 +36,25 @@ def is_own(path: str) -> bool:
 
 
 class OwnPaths:
-    """Answers on the gateway's own paths. `notes` says what a demo replays; None when the traffic is real."""
+    """Answers on the gateway's own paths.
+
+    `notes` says what a demo replays; None when the traffic is real. `address` is the URL that apps are to use.
+    """
 
     def __init__(self, control: Control, notes: Callable[[], dict[str, Any]] | None = None) -> None:
         self._control = control
         self._notes = notes
         self._files: dict[str, bytes] = {}
+        self.address = ""
 
-    def answer(self, request: BaseRequest, path: str) -> web.Response:
+    async def answer(self, request: BaseRequest, path: str) -> web.Response:
         """Answer one request for `path` (without its query); raises Refusal for what is not there."""
         if request.method not in ("GET", "HEAD"):
             raise Refusal(405, "method_not_allowed", f"{path} answers GET")
         if path in ("/health/live", "/health/ready"):
             return web.Response(body=b"ok\n", content_type="text/plain")
         if path == "/metrics":
-            return web.Response(body=self._control.exposition(), headers={"Content-Type": _TEXT})
+            return web.Response(body=await self._control.exposition(), headers={"Content-Type": _TEXT})
         if path == "/trueclock/v1/summary":
             return web.Response(body=msgspec.json.encode(self.summary()), content_type="application/json")
         if path in _PAGE:
@@ -64,6 +68,7 @@ class OwnPaths:
             "recent": [_brief(event) for event in reversed(self._control.stream.recent)],
             "in_flight": self._control.active(),
             "log": self._control.log_status(),
+            "address": self.address,
             "version": self._control.version,
             "demo": self._notes() if self._notes else None,
         }
