@@ -92,10 +92,10 @@ class ClientReply(web.StreamResponse):
         if self.put(bytes(data), last=True):
             await self.drained()
 
-    async def break_off(self) -> "ClientReply":
-        """End the connection without the end of the body, so that the client sees the break."""
-        if not self.begun:
-            await self.write()
+    async def break_off(self, rest: bytes) -> "ClientReply":
+        """Write what there is, and end the connection without the end of the body: the client sees the break."""
+        if rest or not self.begun:
+            await self.write(rest)
         self._over = True
         self._keep_alive = False
         transport = self._request.transport

@@ -111,7 +111,8 @@ class Control:
 
     async def exposition(self) -> bytes:
         """Everything in Prometheus' text format, as of now; written family by family, so that requests go on
-        meanwhile (at 100 models the whole takes 180 ms)."""
+        meanwhile (at 100 models the whole takes 180 ms).
+        """
         parts = []
         for family in list(self.registry.collect()):
             parts.append(generate_latest(_One(family)))

@@ -90,12 +90,20 @@ class Proxy:
             failure = Refusal(500, "internal_error", "the gateway failed; its log says where")
         finally:
             self._deadlines.clear(task)
-        exchange.recorder.broke(failure.code, monotonic())
-        if exchange.client is None:
-            exchange.recorder.status = failure.status
-        if not exchange.recorder.finished:
+        return await self._fail(exchange, failure)
+
+    async def _fail(self, exchange: Exchange, failure: Refusal) -> web.StreamResponse:
+        recorder, client = exchange.recorder, exchange.client
+        at = monotonic()
+        recorder.broke(failure.code, at)
+        if client is None:
+            recorder.status = failure.status
             await self._record(exchange)
-        return refusal_reply(failure) if exchange.client is None else await exchange.client.break_off()
+            return refusal_reply(failure)
+        rest = b"" if recorder.reader is None or recorder.finished else recorder.reader.finish(at)
+        if not recorder.finished:
+            await self._record(exchange)
+        return await client.break_off(rest)
 
     async def _serve(self, exchange: Exchange, task: asyncio.Task[Any]) -> ClientReply:
         recorder = exchange.recorder
