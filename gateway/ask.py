@@ -13,7 +13,7 @@ USAGE_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions"})
 KNOWN_ROUTES = USAGE_ROUTES | {"/v1/embeddings", "/v1/models", "/v1/responses", "/v1/messages"}
 LARGE_BODY = 1 << 18
 """Bytes above which reading a body takes over half a millisecond: done off the loop."""
-_MAX_CHOICES = 10**6
+MAX_CHOICES = 10**6
 
 
 class _Body(msgspec.Struct):
@@ -59,7 +59,7 @@ def read_ask(body: bytes, coding: str, limit: int) -> Ask:
 
 
 def _choices(n: Any) -> int | None:
-    return n if isinstance(n, int) and not isinstance(n, bool) and 0 < n <= _MAX_CHOICES else None
+    return n if isinstance(n, int) and not isinstance(n, bool) and 0 < n <= MAX_CHOICES else None
 
 
 def outgoing_body(body: bytes, *, inject: bool, model: str | None) -> bytes:

@@ -21,8 +21,8 @@ class ClientReply(web.StreamResponse):
     def __init__(self, request: BaseRequest, status: int, reason: str, headers: Headers, *, sized: bool) -> None:
         super().__init__(status=status, reason=reason.replace("\r", "").replace("\n", ""))
         self._writer: AbstractStreamWriter = request.writer
-        self._request = request
         self._protocol = request.protocol
+        self._transport = request.transport
         self.bodiless = request.method == "HEAD" or status in _BODILESS or status < 200
         modern = request.version >= (1, 1)
         self._chunking = modern and not sized and not self.bodiless
@@ -65,7 +65,7 @@ class ClientReply(web.StreamResponse):
             out = self._head + out
         if not out:
             return False
-        transport = self._request.transport
+        transport = self._transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has left")
         transport.write(out)
@@ -98,7 +98,6 @@ class ClientReply(web.StreamResponse):
             await self.write(rest)
         self._over = True
         self._keep_alive = False
-        transport = self._request.transport
-        if transport is not None:
-            transport.close()
+        if self._transport is not None:
+            self._transport.close()
         return self

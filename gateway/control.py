@@ -20,6 +20,7 @@ from stream.embedded import EmbeddedStream
 
 POLL_SECONDS = 0.1
 SAVE_SECONDS = 1.0
+LOOK_SECONDS = 1.0  # between looks for the log of a new worker
 _SLICE = 50  # events taken before the loop gets its turn: under a millisecond
 
 logger = logging.getLogger("trueclock.control")
@@ -43,6 +44,8 @@ class Control:
         self._workers = workers
         self._readers: dict[str, LogReader] = {}
         self._saved_at = 0.0
+        self._looked_at = -LOOK_SECONDS
+        self._paths: list[Path] = []
         self.registry = CollectorRegistry()
         self.registry.register(self.stream.metrics)
         self.registry.register(_GatewayCollector(self))
@@ -61,10 +64,16 @@ class Control:
     async def catch_up(self) -> bool:
         """Take one slice of every log; whether there was anything."""
         busy = False
-        for path in log_files(self._data_dir):
+        for path in self._logs():
             busy |= self._take_slice(path)
             await asyncio.sleep(0)
         return busy
+
+    def _logs(self) -> list[Path]:
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._paths = log_files(self._data_dir)
+        return self._paths
 
     def _take_slice(self, path: Path) -> bool:
         name = path.stem

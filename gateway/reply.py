@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from gateway.encoding import Decoder, UndecodableBody, decoded
 from gateway.splice import without_null_usage
-from gateway.sse import DONE, EventSplitter, data_of, may_become_done
+from gateway.sse import EventSplitter, data_of, ends_stream, may_become_done
 from gateway.usage import Chunk, Facts, Usage, chunk_facts, decode_chunk, event_facts, merge, reply_facts
 
 EVENT_LIMIT = 4 << 20
@@ -111,7 +111,7 @@ class EventStreamBody:
 
     def feed(self, data: bytes, at: float) -> bytes:
         if self.complete:  # what follows [DONE] is nobody's content, but the client's bytes all the same
-            self.held += data
+            self.held += data if self._decoder is None or not self._strip else self._after_done(data)
             return b""
         self._clock(at)
         # Most reads are one whole event that adds one token: they take the short way (1 of 3 µs).
@@ -139,6 +139,14 @@ class EventStreamBody:
             self.held = data
             return b""
         return data
+
+    def _after_done(self, data: bytes) -> bytes:
+        """What follows [DONE] in a compressed stream that goes out plain: its checksum, and hardly anything else."""
+        assert self._decoder is not None
+        try:
+            return self._decoder.feed(data)
+        except UndecodableBody:
+            return b""
 
     def _clock(self, at: float) -> None:
         self.reads += 1
@@ -171,7 +179,7 @@ class EventStreamBody:
     def _early(self) -> bytes:
         """What of the pending event may go already: all of it, unless it is to be changed or may be the last."""
         pending, sent = self._splitter.pending, self._sent
-        if len(pending) > EVENT_LIMIT:
+        if self._unread or len(pending) > EVENT_LIMIT:
             self._splitter.pending, self._sent, self._unread = pending[-3:], 3, True
             return pending[sent:]
         if len(pending) == sent or self._strip or may_become_done(pending):
@@ -182,7 +190,7 @@ class EventStreamBody:
     def _event(self, event: bytes, at: float) -> bytes:
         """Read one event; return it as it goes to the client."""
         value = data_of(event)
-        if value == DONE:
+        if ends_stream(value):
             self.done = self.complete = True
             self.held = event
             return b""
@@ -231,7 +239,7 @@ class EventStreamBody:
         if new.usage is not None:
             facts.usage = merge(facts.usage, new.usage)
         facts.model = facts.model or new.model
-        facts.finish_reason = new.finish_reason or facts.finish_reason
+        facts.finish_reason = facts.finish_reason or new.finish_reason
         facts.error = facts.error or new.error
         for delta in new.deltas:
             if not (delta.content or delta.reasoning):
@@ -251,11 +259,12 @@ class EventStreamBody:
             return b""
         out = pending if self._unread else self._event(pending, at)
         self.complete = True
+        if self._decoder is not None and not self._strip:
+            self.held = b""
+            return b""  # the compressed bytes have gone already
         if self.done:
             self.held = pending[sent:]
             return b""
-        if self._decoder is not None and not self._strip:
-            return b""  # the compressed bytes have gone already
         return pending[sent:] if sent else out
 
     def gaps(self) -> dict[str, float | int] | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -101,6 +102,7 @@ async def _serve(settings: Settings, address_file: Path | None) -> None:
     stop = _stopped()
     gateway = Gateway(settings)
     await gateway.start()
+    gc.freeze()  # what start-up made stays: full collections need not walk it
     _announce(gateway, _destination(settings.config), address_file)
     await stop.wait()
     logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)

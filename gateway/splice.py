@@ -31,8 +31,8 @@ class Member:
 
 
 def members(document: bytes, start: int = 0) -> dict[bytes, Member]:
-    """Find the members of the JSON object that begins at or after `start`: key bytes (as written, without
-    quotes) to the place of the value. Of a key given twice the last counts, as in JSON parsers.
+    """Find the members of the JSON object that begins at or after `start`: key (UTF-8, without quotes and
+    escapes) to the place of the value. Of a key given twice the last counts, as in JSON parsers.
     `document` must be valid JSON; {} when no object begins there.
     """
     opening = document.find(b"{", start)
@@ -46,7 +46,7 @@ def members(document: bytes, start: int = 0) -> dict[bytes, Member]:
         if depth > 1 or mark in (b"[", b"]"):
             continue  # inside a value
         if mark == b":":
-            key, value_at = text[1:-1], token.end()
+            key, value_at = _unescaped(text), token.end()
         elif mark == b"," or depth == 0:
             if value_at >= 0:
                 found[key] = _trimmed(document, value_at, token.start())
@@ -56,6 +56,10 @@ def members(document: bytes, start: int = 0) -> dict[bytes, Member]:
         if depth == 0:
             break
     return found
+
+
+def _unescaped(text: bytes) -> bytes:
+    return text[1:-1] if b"\\" not in text else msgspec.json.decode(text, type=str).encode("utf-8", "replace")
 
 
 def _trimmed(document: bytes, start: int, end: int) -> Member:
@@ -69,18 +73,22 @@ def _trimmed(document: bytes, start: int, end: int) -> Member:
 def include_usage(body: bytes) -> bytes:
     """Ask for usage in a streamed request's body: `stream_options.include_usage` becomes true.
 
-    `body` is a valid JSON object that does not ask for it yet.
+    `body` is a valid JSON object that does not ask for it yet. Options that are neither an object nor null, or
+    an `include_usage` that is no boolean, stay as they are: to refuse them is the upstream's affair.
     """
     options = members(body).get(b"stream_options")
     if options is None:
         inside = body.index(b"{") + 1
         comma = b"" if body[inside:].lstrip(_SPACE).startswith(b"}") else b","
         return body[:inside] + b'"stream_options":{"include_usage":true}' + comma + body[inside:]
-    if not body.startswith(b"{", options.start):
+    if body[options.start : options.end] == b"null":
         return body[: options.start] + b'{"include_usage":true}' + body[options.end :]
+    if not body.startswith(b"{", options.start):
+        return body
     asked = members(body, options.start).get(b"include_usage")
     if asked is not None:
-        return body[: asked.start] + b"true" + body[asked.end :]
+        plain = body[asked.start : asked.end] in (b"false", b"null")
+        return body[: asked.start] + b"true" + body[asked.end :] if plain else body
     inside = options.start + 1
     comma = b"" if body[inside:].lstrip(_SPACE).startswith(b"}") else b","
     return body[:inside] + b'"include_usage":true' + comma + body[inside:]

@@ -7,8 +7,12 @@ rule), and reads may cut the stream anywhere.
 import re
 
 DONE = b"[DONE]"
-_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
+_BOM = b"\xef\xbb\xbf"
+# The CR at the end of a read may be half a CRLF: it ends a blank line only where lines end in CR alone.
+_BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))|\r\r")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_OTHER_DATA = re.compile(rb"(?:\A|[\r\n])data: ?[^ \[\r\n]")
+_LONGEST_END = 3  # bytes of an incomplete blank line: CR LF CR
 
 
 class EventSplitter:
@@ -27,7 +31,7 @@ class EventSplitter:
             data = self.pending + data
         elif data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
             return [data]  # the usual read: exactly one event
-        ends = self._ends(data)
+        ends = self._ends(data, max(len(self.pending) - _LONGEST_END, 0))
         start, events = 0, []
         for end in ends:
             events.append(data[start:end])
@@ -36,10 +40,10 @@ class EventSplitter:
         return events
 
     @staticmethod
-    def _ends(data: bytes) -> list[int]:
-        if b"\r" in data:
-            return [found.end() for found in _BLANK_LINE.finditer(data)]
-        ends, end = [], data.find(b"\n\n")
+    def _ends(data: bytes, start: int) -> list[int]:
+        if data.find(b"\r", start) >= 0:
+            return [found.end() for found in _BLANK_LINE.finditer(data, start)]
+        ends, end = [], data.find(b"\n\n", start)
         while end >= 0:
             ends.append(end + 2)
             end = data.find(b"\n\n", end + 2)
@@ -53,15 +57,22 @@ def data_of(event: bytes) -> bytes:
         if b"\r" not in value:
             return value
     values = []
-    for line in _LINE_END.split(event):
+    for line in _LINE_END.split(event.removeprefix(_BOM)):
         name, colon, value = line.partition(b":")
         if name == b"data":
             values.append(value[1:] if colon and value.startswith(b" ") else value)
     return b"\n".join(values)
 
 
+def ends_stream(data: bytes) -> bool:
+    """Whether an event with this data ends a stream, as clients see it: they look no further than `[DONE]`."""
+    return data.startswith(DONE)
+
+
 def may_become_done(pending: bytes) -> bool:
     """Whether an incomplete event is, or may still grow into, the `[DONE]` that ends a stream."""
+    if _OTHER_DATA.search(pending):
+        return False  # nearly every event, and at once, however long it is
     lines = _LINE_END.split(pending)
     last = lines[-1]
     if last and (
@@ -70,4 +81,4 @@ def may_become_done(pending: bytes) -> bool:
         or b"data:[DONE]".startswith(last)
     ):
         return True
-    return data_of(pending) == DONE
+    return ends_stream(data_of(pending))

@@ -27,7 +27,7 @@ class Usage:
     reasoning: int | None = None
 
 
-class ChunkDelta(msgspec.Struct):
+class ChunkDelta(msgspec.Struct, gc=False):
     """`delta` of a choice of a streamed chunk."""
 
     content: Any = None
@@ -38,7 +38,7 @@ class ChunkDelta(msgspec.Struct):
     refusal: Any = None
 
 
-class ChunkChoice(msgspec.Struct):
+class ChunkChoice(msgspec.Struct, gc=False):
     """One choice of a streamed chunk."""
 
     index: int = 0
@@ -47,7 +47,7 @@ class ChunkChoice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class Chunk(msgspec.Struct):
+class Chunk(msgspec.Struct, gc=False):
     """A streamed chunk of chat completions or completions: decoded so, it costs a quarter of a dict's time."""
 
     choices: list[ChunkChoice]
@@ -77,6 +77,7 @@ class Facts:
     model: str | None = None
     finish_reason: str | None = None
     error: bool = False
+    choices: int | None = None
     deltas: list[Delta] = field(default_factory=list)
 
 
@@ -105,7 +106,20 @@ def usage_of(raw: Any) -> Usage | None:
     made = _object(said.get("completion_tokens_details"))
     if completion is None and _count(said.get("total_tokens")) == prompt:
         completion = 0  # embeddings: the total says that nothing was generated
-    return Usage(prompt, _count(details.get("cached_tokens")), completion, _count(made.get("reasoning_tokens")))
+    reasoning = _count(made.get("reasoning_tokens"))
+    cached = _count(details.get("cached_tokens"))
+    apart = _reported_apart(said, prompt, completion)
+    if completion is not None and apart and apart != cached and reasoning in (None, apart):
+        completion, reasoning = completion + apart, apart
+    return Usage(prompt, cached, completion, reasoning)
+
+
+def _reported_apart(said: dict[str, Any], prompt: int | None, completion: int | None) -> int:
+    """Tokens of the total that are neither prompt nor completion: reasoning, as Google and xAI report it."""
+    total = _count(said.get("total_tokens"))
+    if total is None or prompt is None or completion is None:
+        return 0
+    return max(total - prompt - completion, 0)
 
 
 def _anthropic_or_responses(said: dict[str, Any]) -> Usage | None:
@@ -117,7 +131,7 @@ def _anthropic_or_responses(said: dict[str, Any]) -> Usage | None:
     if details is None:  # Anthropic reports cached and cache-written tokens apart from input_tokens
         read, written = _count(said.get("cache_read_input_tokens")), _count(said.get("cache_creation_input_tokens"))
         cached = read
-        prompt = None if prompt is None else prompt + (read or 0) + (written or 0)
+        prompt = None if prompt is None else _count(prompt + (read or 0) + (written or 0))
     return Usage(prompt, cached, completion, _count(made.get("reasoning_tokens")))
 
 
@@ -145,9 +159,15 @@ def reply_facts(document: Any) -> Facts:
     return Facts(
         usage=usage_of(said.get("usage")),
         model=_text(said.get("model")),
-        finish_reason=_finish(choices) if isinstance(choices, list) else _text(said.get("stop_reason")),
+        finish_reason=_finish(choices) if isinstance(choices, list) else _ending(said),
         error=bool(said.get("error")),
+        choices=len(choices) if isinstance(choices, list) else None,
     )
+
+
+def _ending(said: dict[str, Any]) -> str | None:
+    """How a reply of Anthropic's messages, or of the responses API, ended."""
+    return _text(said.get("stop_reason") if said.get("object") != "response" else said.get("status"))
 
 
 def chunk_facts(chunk: Chunk) -> Facts:
@@ -155,7 +175,7 @@ def chunk_facts(chunk: Chunk) -> Facts:
     return Facts(
         usage=None if chunk.usage is UNSET else usage_of(chunk.usage),
         model=_text(chunk.model),
-        finish_reason=next((choice.finish_reason for choice in chunk.choices if choice.finish_reason), None),
+        finish_reason=next((_text(choice.finish_reason) for choice in chunk.choices if choice.finish_reason), None),
         error=bool(chunk.error),
         deltas=[choice_delta(choice) for choice in chunk.choices],
     )

@@ -296,6 +296,10 @@ class RawClient:
         except (asyncio.IncompleteReadError, ConnectionError):
             return bytes(body), True
 
+    async def rest_of_chunks(self) -> None:
+        """Read up to the end of a chunked body."""
+        await within(self.reader.readuntil(b"\r\n0\r\n\r\n"))
+
     async def rest(self) -> bytes:
         """Everything until the other side closes."""
         parts = []

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,7 +66,7 @@ async def both(direct: str, through: str, *request: Any, **more: Any) -> None:
 
 
 sizes = st.lists(st.integers(1, 400), max_size=40) | st.sampled_from([(1,) * 3000, (2,) * 1500])
-table = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+table = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ASKS: dict[str, tuple[Any, ...]] = {
     "chat": ("POST", CHAT, {"model": "gpt-4o", "messages": MESSAGES}),
@@ -105,7 +106,8 @@ def test_openais_replies_come_through_byte_for_byte(stage: Stage, name: str) -> 
     check()
 
 
-ODD = [name for name, shape in SHAPES.items() if shape.status is not None]
+# A refusal is remembered, so those that refuse are no company for the others: test_streams.py has them.
+ODD = [name for name, shape in SHAPES.items() if shape.status is not None and not name.startswith("refuses")]
 COMPRESSED_STREAMS = {"gzip_stream", "deflate_stream", "br_stream", "zstd_stream"}
 
 
@@ -117,30 +119,43 @@ def odd_ask(shape: str, options: dict[str, Any] | None) -> tuple[Any, ...]:
 @pytest.mark.parametrize("asked", [True, False], ids=["asked", "not asked"])
 @pytest.mark.parametrize("shape", sorted(STREAMS))
 def test_odd_streams_come_through_byte_for_byte(stage: Stage, shape: str, asked: bool) -> None:
-    @settings(table, max_examples=4)
+    @settings(table, max_examples=3)
     @given(sizes=sizes)
     def check(sizes: Sequence[int]) -> None:
         stage.odd.sizes = sizes if shape != "big_event" else [size * 300 for size in sizes]
         stage.runner.run(scenario())
 
     async def scenario() -> None:
-        request = odd_ask(shape, USAGE if asked else None)
-        direct = await ask(stage.odd.url, *request)
-        through = await ask(stage.through_odd.url, *request)
-        assert_same(as_documented(direct, shape, asked), through)
+        through = await ask(stage.through_odd.url, *odd_ask(shape, USAGE if asked else None))
+        with_usage = await ask(stage.odd.url, *odd_ask(shape, USAGE))
+        without = await ask(stage.odd.url, *odd_ask(shape, None))
+        assert_same(with_usage if asked else as_documented(shape, with_usage, without), through)
 
     check()
 
 
-def as_documented(direct: RawReply, shape: str, asked: bool) -> RawReply:
-    """The differences that remain: a null usage that comes unasked goes too; white space around one stays."""
-    if asked:
-        return direct
-    if shape == "nulls_always":
-        return replace(direct, body=direct.body.replace(b',"usage":null', b""))
-    if shape == "airy":
-        return replace(direct, body=direct.body.replace(b"}]}\n\n", b"}]  }\n\n"))
-    return direct
+KEPT_USAGE = {"usage_on_choices", "usage_every_chunk", "usage_zero_first"}
+USAGE_CHUNK = re.compile(rb'data: {[^\n]*"choices":\[\],"usage":{[^\n]*\n\n')
+
+
+def as_documented(shape: str, with_usage: RawReply, without: RawReply) -> RawReply:
+    """A stream whose client did not ask for usage: as without, but for what cannot be told apart.
+
+    Usage on an event with choices stays; a null that comes unasked goes too; white space around one stays; so
+    does what the upstream sent beside the usage chunk (a ping) or made of it (a number).
+    """
+    body = without.body
+    if shape in KEPT_USAGE:
+        body = USAGE_CHUNK.sub(b"", with_usage.body)
+    elif shape == "nulls_always":
+        body = body.replace(b',"usage":null', b"")
+    elif shape == "airy":
+        body = body.replace(b"}]}\n\n", b"}]  }\n\n")
+    elif shape == "fields":
+        body = body.replace(b"id: 6\n", b"id: 7\n")
+    elif shape == "pings":
+        body = body.replace(b"data: [DONE]", b": ping\n\ndata: [DONE]")
+    return replace(without, body=body)
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["asked", "not asked"])
@@ -191,7 +206,7 @@ def received_through(request: bytes, method: str = "GET") -> tuple[RawRequest, R
 
 TARGETS = [
     "/v1/models", "/v1/models/a%2Fb%20c", "/v1/files/%e4%b8%96", "/v1/a/../b/./c", "/v1//double//slash", "/v1/%27quoted%27'",
-    "/v1/x?q=a%26b&r=%2B+%20&empty&=&s=1;2", "/v1/x?", "/v1/x?a=b?c=d#frag", "/v1/{brace}|pipe^`", "/v1/caf\xe9", "/v1/..%2f..",
+    "/v1/x?q=a%26b&r=%2B+%20&empty&=&s=1;2", "/v1/x?", "/v1/x?a=b?c=d#frag", "/v1/{brace}|pipe^`", "/v1/..%2f..",
     "/v1/@host:80/", "/v1/x%", "/v1/x%zz%", "/v2/else", "/%2e%2e/", "/v1/a\\b", "/v1beta/models/gemini:generateContent",
 ]  # fmt: skip
 
