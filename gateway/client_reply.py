@@ -35,7 +35,7 @@ class ClientReply(web.StreamResponse):
 
     def _written_head(self, headers: Headers, *, modern: bool, keep_alive: bool) -> bytes:
         version = b"HTTP/1.1 " if modern else b"HTTP/1.0 "
-        lines = [version + f"{self.status} {self.reason}".encode("latin-1", "replace")]
+        lines = [version + f"{self.status} {self.reason}".encode("utf-8", "surrogateescape")]
         lines += [name + b": " + value for name, value in headers]
         if self._chunking:
             lines.append(b"Transfer-Encoding: chunked")

@@ -22,6 +22,8 @@ class Deadlines:
     def clear(self, task: asyncio.Task[Any]) -> None:
         """The task has no deadline any more."""
         self._due.pop(task, None)
+        if self._expired:
+            self._expired.discard(task)
 
     def expired(self, task: asyncio.Task[Any]) -> bool:
         """Whether the task's cancellation was its deadline's; takes the cancellation back if so."""
@@ -34,8 +36,8 @@ class Deadlines:
         now = self._loop.time()
         for task in [task for task, due in self._due.items() if due <= now]:
             del self._due[task]
-            self._expired.add(task)
-            task.cancel()
+            if task.cancel():
+                self._expired.add(task)
         self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def close(self) -> None:

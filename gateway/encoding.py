@@ -12,6 +12,8 @@ else:
     from backports import zstd
 
 _SLICE = 1 << 16
+_ZLIB_HEADER = 2
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class UndecodableBody(ValueError):
@@ -25,59 +27,88 @@ class Decoder(Protocol):
         """Return what `data` adds to the plain body; raise UndecodableBody."""
 
 
+class _Coding(Protocol):
+    """One coding's decompressor: at most `_SLICE` bytes a step."""
+
+    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        """Return plain bytes, the input left to be given again, and whether there is more to come without input."""
+
+
 class _Zlib:
-    """gzip (31), and deflate as zlib (15) or, as some servers send it, raw (-15)."""
+    """gzip (one member or several), and deflate as zlib or, as some servers send it, raw."""
 
-    def __init__(self, window: int, limit: int) -> None:
-        self._inner = zlib.decompressobj(window)
-        self._raw_allowed = window == zlib.MAX_WBITS
-        self._left = limit
+    def __init__(self, *, gzip: bool) -> None:
+        self._gzip = gzip
+        self._start = b""
+        self._inner = zlib.decompressobj(zlib.MAX_WBITS | 16) if gzip else None
 
-    def feed(self, data: bytes) -> bytes:
-        try:
-            plain = self._inner.decompress(data, self._left + 1)
-        except zlib.error:
-            if not self._raw_allowed:
-                raise UndecodableBody("the body is not in the coding it names") from None
-            self._inner, self._raw_allowed = zlib.decompressobj(-zlib.MAX_WBITS), False
-            return self.feed(data)
-        self._raw_allowed = False
-        self._left -= len(plain)
-        if self._left < 0:
-            raise UndecodableBody("the decoded body is larger than the limit")
-        return plain
+    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        if self._inner is None:
+            data = self._start + data
+            if len(data) < _ZLIB_HEADER:
+                self._start = data
+                return b"", b"", False
+            self._inner = zlib.decompressobj(zlib.MAX_WBITS if _is_zlib(data) else -zlib.MAX_WBITS)
+        if self._inner.eof:
+            if not self._gzip or not data.startswith(_GZIP_MAGIC[: len(data)]):
+                return b"", b"", False  # padding
+            self._inner = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        plain = self._inner.decompress(data, _SLICE)
+        left = self._inner.unused_data or self._inner.unconsumed_tail
+        return plain, left, bool(left) or (len(plain) == _SLICE and not self._inner.eof)
+
+
+def _is_zlib(data: bytes) -> bool:
+    """Whether a deflate body begins with the header that it ought to have (RFC 1950)."""
+    return data[0] & 15 == zlib.DEFLATED and (data[0] << 8 | data[1]) % 31 == 0
+
+
+class _Brotli:
+    def __init__(self) -> None:
+        self._inner = brotli.Decompressor()
+
+    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        plain: bytes = self._inner.process(data, output_buffer_limit=_SLICE)
+        return plain, b"", not self._inner.can_accept_more_data()
+
+
+class _Zstd:
+    """zstd, one frame or several."""
+
+    def __init__(self) -> None:
+        self._inner = zstd.ZstdDecompressor()
+
+    def step(self, data: bytes) -> tuple[bytes, bytes, bool]:
+        if self._inner.eof:
+            self._inner = zstd.ZstdDecompressor()
+        plain = self._inner.decompress(data, _SLICE)
+        left = self._inner.unused_data if self._inner.eof else b""
+        return plain, left, bool(left) or not (self._inner.needs_input or self._inner.eof)
 
 
 class _Bounded:
-    """br and zstd: both give at most so many bytes a call, and are asked again until they want more input."""
+    """Steps until the coding wants more input, or the limit is passed; after a failure it only fails."""
 
-    def __init__(self, coding: str, limit: int) -> None:
-        self._brotli = brotli.Decompressor() if coding == "br" else None
-        self._zstd = None if coding == "br" else zstd.ZstdDecompressor()
+    def __init__(self, coding: _Coding, limit: int) -> None:
+        self._coding = coding
         self._left = limit
-
-    def _step(self, data: bytes) -> tuple[bytes, bool]:
-        if self._brotli is not None:
-            plain: bytes = self._brotli.process(data, output_buffer_limit=_SLICE)
-            return plain, not self._brotli.can_accept_more_data()
-        assert self._zstd is not None
-        if self._zstd.eof:
-            return b"", False
-        plain = self._zstd.decompress(data, _SLICE)
-        return plain, not self._zstd.needs_input and not self._zstd.eof
+        self._failed: str | None = None
 
     def feed(self, data: bytes) -> bytes:
-        parts, more = [], True
+        parts, more = [], self._failed is None
         while more:
             try:
-                plain, more = self._step(data)
-            except (brotli.error, zstd.ZstdError):
-                raise UndecodableBody("the body is not in the coding it names") from None
-            data = b""
+                plain, data, more = self._coding.step(data)
+            except (zlib.error, brotli.error, zstd.ZstdError):
+                self._failed = "the body is not in the coding it names"
+                break
             parts.append(plain)
             self._left -= len(plain)
             if self._left < 0:
-                raise UndecodableBody("the decoded body is larger than the limit")
+                self._failed = "the decoded body is larger than the limit"
+                break
+        if self._failed is not None:
+            raise UndecodableBody(self._failed)
         return b"".join(parts)
 
 
@@ -90,11 +121,13 @@ def decoder(coding: str, limit: int) -> Decoder | None:
     if coding in ("", "identity"):
         return None
     if coding in ("gzip", "x-gzip"):
-        return _Zlib(zlib.MAX_WBITS | 16, limit)
+        return _Bounded(_Zlib(gzip=True), limit)
     if coding == "deflate":
-        return _Zlib(zlib.MAX_WBITS, limit)
-    if coding in ("br", "zstd"):
-        return _Bounded(coding, limit)
+        return _Bounded(_Zlib(gzip=False), limit)
+    if coding == "br":
+        return _Bounded(_Brotli(), limit)
+    if coding == "zstd":
+        return _Bounded(_Zstd(), limit)
     raise UndecodableBody(f"the coding {coding[:40]!r} is not known here")
 
 

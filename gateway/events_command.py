@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from gateway.log import LogReader, delete_caller, log_files
@@ -15,15 +15,16 @@ from stream.enrich import enrich
 from stream.events import InvalidEvent, decode_event, encode_enriched
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _FOLLOW_SECONDS = 0.2
+_PATIENCE_SECONDS = 5.0
 
 
 def since_moment(text: str, now: float) -> float:
     """Seconds since 1970 of `--since`: RFC 3339, or so long ago as 15m, 6h, 7d."""
     ago = _AGO.fullmatch(text)
     if ago:
-        return now - timedelta(**{_UNITS[ago[2]]: float(ago[1])}).total_seconds()
+        return max(now - float(ago[1]) * _SECONDS[ago[2]], 0.0)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -35,7 +36,7 @@ def since_moment(text: str, now: float) -> float:
 
 def print_events(data_dir: Path, since: str | None, caller: str | None, *, follow: bool) -> int:
     """Write the recorded events to standard output; with `follow`, go on as they come."""
-    readers = [LogReader(path) for path in _logs(data_dir)]
+    readers = [LogReader(path, _PATIENCE_SECONDS) for path in _logs(data_dir)]
     moment = 0.0 if since is None else since_moment(since, time.time())
     show = _Printer(_tables(data_dir), caller)
     last = {reader.path: 0 for reader in readers}

@@ -1,5 +1,6 @@
 """Who may talk to the gateway by way of a browser: Host and Origin, so that no web page reaches a local one."""
 
+import re
 from collections.abc import Collection
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from aiohttp.web_request import BaseRequest
 
 from gateway.refusal import Refusal
 
+_NAME_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]@]*)(?::\d*)?")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -22,9 +24,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+    """The name in a Host or an Origin; "" for what is neither a name nor one with a port."""
+    found = _NAME_AND_PORT.fullmatch(host)
+    return found[1] if found else ""
 
 
 class Guard:

@@ -1,6 +1,8 @@
 """Headers on their way through: which pass, who is calling, and what `x-trueclock-*` says."""
 
+import fcntl
 import os
+import re
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +19,9 @@ HOP_BY_HOP = frozenset({
 """Headers that speak of one connection only (RFC 9110, 7.6.1)."""
 _NOT_SENT = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _KEY_HEADERS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
+_SCHEME = re.compile(r"\s*bearer\s+", re.IGNORECASE)
 _CONNECTION = len(b"connection")
+_SALT_BYTES = 32
 _MAX_TAGS = 32
 _MAX_TEXT = 128
 
@@ -78,7 +82,7 @@ class Callers:
         for header in _KEY_HEADERS:
             value = headers.get(header)
             if value:
-                key = value.removeprefix("Bearer ").strip()
+                key = _SCHEME.sub("", value).strip()
                 return self._names.get(key) or self._hash(key)
         return None
 
@@ -88,17 +92,14 @@ class Callers:
 
 def load_salt(data_dir: Path) -> bytes:
     """The data directory's salt, made once, readable by its owner alone."""
-    path = data_dir / "salt"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        salt = path.read_bytes()
-        if len(salt) >= 16:
-            return salt
-        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC, 0o600)
-    salt = os.urandom(32)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(salt)
+    descriptor = os.open(data_dir / "salt", os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # of two that start together one makes it
+        salt = file.read(_SALT_BYTES)
+        if len(salt) < _SALT_BYTES:
+            salt = os.urandom(_SALT_BYTES)
+            file.seek(0)
+            file.write(salt)
     return salt
 
 

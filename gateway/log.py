@@ -10,7 +10,9 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,6 +26,10 @@ _RETRY_SECONDS = 0.005
 _GIVE_UP_SECONDS = 1.0
 _PRUNE_AT_ONCE = 64
 _CHECK_SECONDS = 1.0
+_PRIMARY_CODE = 0xFF  # of SQLite's extended error codes
+_ERASE_AT_ONCE = 500
+_ERASE_PATIENCE = 5.0
+_OF_CALLER = "SELECT row FROM events WHERE caller = ? AND row > ? ORDER BY row"
 
 logger = logging.getLogger("trueclock.log")
 
@@ -45,36 +51,43 @@ def log_files(data_dir: Path) -> list[Path]:
     return sorted(data_dir.glob("events-*.sqlite"))
 
 
-def open_log(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open, create or migrate a log file; raises LogError, also for one that a newer program wrote."""
+def open_log(path: Path, *, read_only: bool = False, patience: float = 0.0) -> sqlite3.Connection:
+    """Open, create or migrate a log file; raises LogError, also for one that a newer program wrote.
+
+    `patience`: seconds for which it and all that is done with the connection wait while others hold the file.
+    """
     try:
-        db = _connect(path, read_only=read_only)
-        if not read_only:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=OFF")
-            db.execute("PRAGMA wal_autocheckpoint=1000")
-        _migrate(db, path, read_only=read_only)
+        db = _connect(path, patience, read_only=read_only)
+        try:
+            if not read_only:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=OFF")
+                db.execute("PRAGMA wal_autocheckpoint=1000")
+            _migrate(db, path, read_only=read_only)
+        except BaseException:
+            db.close()
+            raise
     except sqlite3.Error as error:
         raise LogError(f"{path}: the event log cannot be opened: {error}") from None
     return db
 
 
-def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def _connect(path: Path, patience: float, *, read_only: bool) -> sqlite3.Connection:
     # A reader opens read-write where it may: after a kill -9 somebody has to recover the write-ahead log.
-    modes = ("rw", "ro") if read_only else ("rwc",)
-    for mode in modes[:-1]:
-        try:
-            return _open_file(path, mode)
-        except sqlite3.Error:
-            continue
-    return _open_file(path, modes[-1])
+    if read_only:
+        with suppress(sqlite3.Error):
+            return _open_file(path, "rw", patience)
+    return _open_file(path, "ro" if read_only else "rwc", patience)
 
 
-def _open_file(path: Path, mode: str) -> sqlite3.Connection:
-    db = sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=0.0, check_same_thread=False
-    )
-    db.execute("PRAGMA schema_version").fetchone()  # opening is lazy: touch the file now
+def _open_file(path: Path, mode: str, patience: float) -> sqlite3.Connection:
+    place = f"file:{quote(str(path))}?mode={mode}"
+    db = sqlite3.connect(place, uri=True, isolation_level=None, timeout=patience, check_same_thread=False)
+    try:
+        db.execute("PRAGMA schema_version").fetchone()  # opening is lazy: touch the file now
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
@@ -114,6 +127,7 @@ class LogWriter:
         self._first_try = 0.0
         self._next_check = 0.0
         self._prune = False
+        self._closing = False
         self._db: sqlite3.Connection | None = None
         try:
             self._db = open_log(path)
@@ -138,7 +152,7 @@ class LogWriter:
         began = time.monotonic()
         try:
             self._commit(rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # ValueError: text that is no Unicode
             if self._retry(error, began):
                 return
             self.counts.dropped += len(rows)
@@ -153,9 +167,9 @@ class LogWriter:
         if tick is not None and not tick.done():
             tick.set_result(None)
 
-    def _retry(self, error: sqlite3.Error, now: float) -> bool:
+    def _retry(self, error: Exception, now: float) -> bool:
         """Another connection (a delete by hand) holds the file for a moment: wait off the loop, not for long."""
-        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+        if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or self._closing:
             return False
         self._first_try = self._first_try or now
         if now - self._first_try > _GIVE_UP_SECONDS:
@@ -170,14 +184,14 @@ class LogWriter:
         now = self._wall()
         if now >= self._next_check or self._next_check - now > _CHECK_SECONDS:
             self._next_check = now + _CHECK_SECONDS
-            self._prune = self._overfull(db, now)
+            self._prune = True
         db.execute("BEGIN IMMEDIATE")
         try:
             db.executemany("INSERT INTO events (ended, caller, event) VALUES (?, ?, ?)", rows)
             if self._prune:
-                self._prune_some(db, len(rows))
+                self._prune = self._prune_some(db, now, len(rows))
             db.execute("COMMIT")
-        except sqlite3.Error:
+        except (sqlite3.Error, ValueError):
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
@@ -189,21 +203,22 @@ class LogWriter:
             raise sqlite3.OperationalError(str(error)) from None
         return self._db
 
-    def _overfull(self, db: sqlite3.Connection, now: float) -> bool:
-        oldest = db.execute("SELECT ended FROM events ORDER BY row LIMIT 1").fetchone()
-        if oldest is None:
-            return False
-        if oldest[0] < now - self._retention.days * 86_400:
-            return True
-        return used_bytes(db) > self._retention.bytes
-
-    def _prune_some(self, db: sqlite3.Connection, added: int) -> None:
-        """Delete a few of the oldest rows, more than were added, so that no tick is long and the file shrinks."""
-        oldest = db.execute("SELECT row FROM events ORDER BY row LIMIT ?", (max(_PRUNE_AT_ONCE, 2 * added),)).fetchall()
-        if len(oldest) > added:
-            last = oldest[-1][0]
-            db.execute("DELETE FROM events WHERE row <= ?", (last,))
-            db.execute("UPDATE retention SET pruned_to = ?", (last,))
+    def _prune_some(self, db: sqlite3.Connection, now: float, added: int) -> bool:
+        """Delete a few of the oldest rows if they are to go, more than were added, so that no tick is long and the
+        file shrinks all the same; whether there may be more of them.
+        """
+        few = max(_PRUNE_AT_ONCE, 2 * added)
+        oldest = db.execute("SELECT row, ended FROM events ORDER BY row LIMIT ?", (few,)).fetchall()
+        if used_bytes(db) > self._retention.bytes:
+            newest = db.execute("SELECT max(row) FROM events").fetchone()[0]
+            rows = [row for row, _ in oldest if row <= newest - added]  # what has just come stays
+        else:
+            cutoff = now - self._retention.days * 86_400
+            rows = [row for row, _ in takewhile(lambda pair: pair[1] < cutoff, oldest)]
+        if rows:
+            db.execute("DELETE FROM events WHERE row <= ?", (rows[-1],))
+            db.execute("UPDATE retention SET pruned_to = ?", (rows[-1],))
+        return bool(rows)
 
     def _fail(self, reason: str) -> None:
         if self.counts.failing is None:
@@ -214,6 +229,9 @@ class LogWriter:
 
     def close(self) -> None:
         """Commit what waits and close the file."""
+        self._closing = True
+        if self._db is not None:
+            self._db.execute(f"PRAGMA busy_timeout={_GIVE_UP_SECONDS * 1000:.0f}")
         self._flush()
         if self._db is not None:
             self._db.close()
@@ -238,9 +256,14 @@ class Batch:
 class LogReader:
     """Reads a log by cursor, from any process. The cursor itself is the reader's own affair."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
         self.path = path
-        self._db = open_log(path, read_only=True)
+        self._db = open_log(path, read_only=True, patience=patience)
+        try:
+            self._status = self._read_status()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise LogError(f"{path}: the event log cannot be read: {error}") from None
 
     def read(self, after: int, limit: int) -> Batch:
         """Up to `limit` events after row `after`; none while the file is being created or is locked."""
@@ -259,26 +282,34 @@ class LogReader:
 
     def since(self, moment: float) -> Iterator[tuple[float, int, bytes]]:
         """Events that ended at or after `moment` (seconds since 1970), as (ended, row, event), in their order."""
-        yield from self._db.execute("SELECT ended, row, event FROM events WHERE ended >= ? ORDER BY row", (moment,))
+        if self._made():
+            yield from self._db.execute("SELECT ended, row, event FROM events WHERE ended >= ? ORDER BY row", (moment,))
 
     def row_before(self, moment: float) -> int:
         """The number of the last row that ended before `moment`."""
+        if not self._made():
+            return 0
         found = self._db.execute("SELECT max(row) FROM events WHERE ended < ?", (moment,)).fetchone()
         return found[0] or 0
 
     def status(self) -> dict[str, int]:
-        """Rows and bytes held, and the last row number given."""
-        try:
-            last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-            first = self._db.execute("SELECT row FROM events ORDER BY row LIMIT 1").fetchone()
-        except sqlite3.OperationalError:
+        """Rows and bytes held, and the last row number given; as they last were while the file is locked."""
+        with suppress(sqlite3.OperationalError):
+            self._status = self._read_status()
+        return self._status
+
+    def _made(self) -> bool:
+        """Whether the writer has made its tables already."""
+        return bool(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _read_status(self) -> dict[str, int]:
+        if not self._made():
             return {"rows": 0, "bytes": 0, "last_row": 0}
+        last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        first = self._db.execute("SELECT row FROM events ORDER BY row LIMIT 1").fetchone()
         newest = last[0] if last else 0
-        return {
-            "rows": newest - first[0] + 1 if first else 0,
-            "bytes": used_bytes(self._db),
-            "last_row": newest,
-        }
+        rows = newest - first[0] + 1 if first else 0
+        return {"rows": rows, "bytes": used_bytes(self._db), "last_row": newest}
 
     def close(self) -> None:
         """Close the file."""
@@ -286,20 +317,21 @@ class LogReader:
 
 
 def delete_caller(path: Path, caller: str) -> int:
-    """Erase one caller's events from a log, in small steps so that a running writer hardly waits; their count."""
-    db = open_log(path)
-    db.execute("PRAGMA busy_timeout=5000")
-    db.execute("PRAGMA secure_delete=ON")
-    deleted = 0
+    """Erase one caller's events from a log, in small steps so that a running writer hardly waits; their count.
+
+    Looking for them locks nobody out, deleting does: so that comes after, by row.
+    """
+    deleted, last = 0, 0
     try:
-        while True:
-            step = db.execute(
-                "DELETE FROM events WHERE row IN (SELECT row FROM events WHERE caller = ? LIMIT 500)", (caller,)
-            ).rowcount
-            deleted += step
-            if step <= 0:
-                break
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        db.close()
+        with closing(open_log(path, patience=_ERASE_PATIENCE)) as db:
+            db.execute("PRAGMA secure_delete=ON")
+            while found := [row for (row,) in db.execute(_OF_CALLER, (caller, last))]:
+                for start in range(0, len(found), _ERASE_AT_ONCE):
+                    some = found[start : start + _ERASE_AT_ONCE]
+                    marks = ",".join("?" * len(some))
+                    deleted += db.execute(f"DELETE FROM events WHERE row IN ({marks})", some).rowcount
+                last = found[-1]
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise LogError(f"{path}: events cannot be erased: {error}; try again") from None
     return deleted

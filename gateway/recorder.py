@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.ask import NOTHING, Ask
+from gateway.ask import MAX_CHOICES, NOTHING, Ask
 from gateway.reply import BodyReader, EventStreamBody
-from gateway.usage import MAX_TEXT, Usage
+from gateway.usage import MAX_TEXT, Facts, Usage
 from stream.events import RequestEvent
 
 _random = random.Random()  # noqa: S311 - seeded by the system; ids are to be unique, not secret (os.urandom: 6 µs)
@@ -39,6 +39,12 @@ class Attempt:
     ended: float | None = None
     status: int | None = None
     error: str | None = None
+
+    def taken(self) -> float:
+        """Seconds spent connecting and from the request sent to the end, so far as it came."""
+        sent = self.began if self.sent is None else self.sent
+        connecting = 0.0 if self.connected is None else max(min(self.connected, sent) - self.began, 0.0)
+        return connecting + (0.0 if self.ended is None else max(self.ended - sent, 0.0))
 
     def summary(self) -> dict[str, Any]:
         """The attempt as events show it."""
@@ -139,7 +145,7 @@ class Recorder:
             duration_seconds=duration,
             connect_seconds=connect,
             backpressure_seconds=self.backpressure,
-            gateway_overhead_seconds=self._overhead(duration, connect),
+            gateway_overhead_seconds=self._overhead(duration),
             attempts=tuple(attempt.summary() for attempt in self.attempts),
             caller=self.labels.caller,
             tags=self.labels.tags,
@@ -149,17 +155,12 @@ class Recorder:
             **self._stream_times(last, tokens),
         )
 
-    def _overhead(self, duration: float, connect: float | None) -> float | None:
+    def _overhead(self, duration: float) -> float | None:
         """The gateway's own share: all the time that is neither the client's, the network's nor an upstream's."""
         if self.body_read is None:
             return None
         upload = self.body_read - self.started
-        upstream = sum(
-            attempt.ended - (attempt.sent if attempt.sent is not None else attempt.began)
-            for attempt in self.attempts
-            if attempt.ended is not None
-        )
-        return max(duration - upload - (connect or 0.0) - upstream, 0.0)
+        return max(duration - upload - sum(attempt.taken() for attempt in self.attempts), 0.0)
 
     @property
     def _succeeded(self) -> bool:
@@ -174,41 +175,48 @@ class Recorder:
             return "error_in_reply"
         if not isinstance(reader, EventStreamBody) or reader.done or not reader.deltas:
             return None
-        return None if reader.facts.finish_reason or reader.usage else "truncated"
+        return None if reader.facts.finish_reason else "truncated"
 
     def _tokens(self) -> dict[str, Any]:
         reader = self.reader
-        facts = None if reader is None else reader.facts
-        usage = None if facts is None else facts.usage
-        if usage is not None and usage.prompt is not None and self.bytes_per_token is not None and self.body_bytes:
-            self.bytes_per_token.observe(self.body_bytes, usage.prompt)
-        source = "upstream"
+        facts = Facts() if reader is None else reader.facts
         counted = reader.deltas if isinstance(reader, EventStreamBody) else {}
-        if usage is None:
-            usage, source = self._estimate(counted)
+        usage, source = facts.usage, "upstream"
+        if usage is None or self._said_early(usage, counted):
+            usage, source = self._estimate(usage, counted), "estimated"
+        elif usage.prompt and self.bytes_per_token is not None and self.body_bytes:
+            self.bytes_per_token.observe(self.body_bytes, usage.prompt)
+        choices = facts.choices or self.ask.choices or len(counted)
         return {
-            "served_model": facts.model if facts else None,
-            "finish_reason": facts.finish_reason if facts else None,
+            "served_model": facts.model,
+            "finish_reason": facts.finish_reason,
             "prompt_tokens": usage.prompt if usage else None,
             "cached_tokens": usage.cached if usage else None,
             "completion_tokens": usage.completion if usage else None,
             "reasoning_tokens": usage.reasoning if usage else None,
             "usage_source": source if usage else None,
-            "choices": self.ask.choices or (len(counted) or None),
-            "longest_choice_tokens": _longest(usage, counted, self.ask.choices or 1),
+            "choices": min(choices, MAX_CHOICES) or None,
+            "longest_choice_tokens": _longest(usage, counted, facts.choices or self.ask.choices or 1),
         }
 
-    def _estimate(self, counted: dict[int, int]) -> tuple[Usage | None, str]:
-        """Tokens of a reply that said nothing of usage: a token a chunk, and the upstream's usual prompt ratio."""
+    def _said_early(self, usage: Usage, counted: dict[int, int]) -> bool:
+        """Whether the usage was a stream's first word (Anthropic's, or zeros), and its last was never read."""
+        reader = self.reader
+        if not isinstance(reader, EventStreamBody) or reader.done or reader.facts.finish_reason:
+            return False
+        return sum(counted.values()) > (usage.completion or 0)
+
+    def _estimate(self, said: Usage | None, counted: dict[int, int]) -> Usage | None:
+        """Tokens of a reply that did not say them all: a token a chunk, and the upstream's usual prompt ratio."""
         if not self.attempts or self.reader is None or not self._succeeded:
-            return None, "estimated"
-        prompt = None
-        if self.bytes_per_token is not None and self.ask.model is not None:
+            return said
+        prompt = (said.prompt or None) if said else None
+        if prompt is None and self.bytes_per_token is not None and self.ask.model is not None:
             prompt = self.bytes_per_token.estimate(self.body_bytes)
         completion = sum(counted.values()) if isinstance(self.reader, EventStreamBody) and self.ask.model else None
         if prompt is None and completion is None:
-            return None, "estimated"
-        return Usage(prompt=prompt, completion=completion), "estimated"
+            return said
+        return Usage(prompt=prompt, cached=said.cached if said else None, completion=completion)
 
     def _stream_times(self, last: Attempt | None, tokens: dict[str, Any]) -> dict[str, Any]:
         if last is None or last.sent is None:
@@ -244,4 +252,4 @@ def _time_per_output_token(reader: EventStreamBody, tokens: dict[str, Any]) -> f
         return None
     if not reader.reasoning_streamed:
         visible -= tokens["reasoning_tokens"] or 0
-    return (reader.last_token_at - reader.first_token_at) / (visible - 1) if visible > 1 else None
+    return max(reader.last_token_at - reader.first_token_at, 0.0) / (visible - 1) if visible > 1 else None

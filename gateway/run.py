@@ -111,7 +111,7 @@ async def _serve(settings: Settings, address_file: Path | None) -> None:
 
 def _destination(config: Config) -> str:
     names = len(config.model_names)
-    entries = f"{names} model_list entries" if names else ""
+    entries = f"{names} model_list {'entry' if names == 1 else 'entries'}" if names else ""
     root = config.default.root if config.default else ""
     return " and ".join(part for part in (entries, root) if part)
 

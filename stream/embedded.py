@@ -24,6 +24,11 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (log TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
+_PRIMARY_CODE = 0xFF  # of SQLite's extended error codes
+_NOT_NOW = frozenset({
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY,
+})  # fmt: skip
+"""What says nothing against the file's content: a full disk, a directory that cannot be written."""
 
 logger = logging.getLogger("trueclock.stream")
 
@@ -51,12 +56,26 @@ class EmbeddedStream:
         self.failing: str | None = None
         self._path = state
         self._changed = False
+        self._unkept: str | None = None
         self._unsaved: dict[str, bytes] = {}
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
         try:
-            db = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
+            return self._load(sqlite3.connect(self._path, isolation_level=None, timeout=1.0))
+        except (sqlite3.Error, StateError, msgspec.MsgspecError, TypeError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _NOT_NOW:
+                raise StreamStateError(
+                    f"{self._path}: the stream's state cannot be read: {error}; "
+                    "move the file away to count the log from its beginning"
+                ) from None
+            logger.error("the stream's state cannot be kept, counting goes on without: %s: %s", self._path, error)
+            self._unkept = self.failing = str(error)
+            self.metrics, self.cursors = Metrics(), {}
+            return self._load(sqlite3.connect(":memory:", isolation_level=None))
+
+    def _load(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=OFF")
             self._check_version(db)
@@ -64,11 +83,9 @@ class EmbeddedStream:
             self.metrics.restore(db.execute("SELECT key, value FROM series").fetchall())
             for log, value in db.execute("SELECT log, value FROM cursors"):
                 self.cursors[log] = msgspec.json.decode(value, type=Cursor)
-        except (sqlite3.Error, StateError, msgspec.MsgspecError) as error:
-            raise StreamStateError(
-                f"{self._path}: the stream's state cannot be read: {error}; "
-                "move the file away to count the log from its beginning"
-            ) from None
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _check_version(self, db: sqlite3.Connection) -> None:
@@ -78,7 +95,8 @@ class EmbeddedStream:
                 f"{self._path}: written by a newer trueclock (state version {version}, this one knows "
                 f"{STATE_VERSION}); upgrade trueclock, or use another --data-dir"
             )
-        db.execute(f"PRAGMA user_version={STATE_VERSION}")
+        if version != STATE_VERSION:
+            db.execute(f"PRAGMA user_version={STATE_VERSION}")
 
     def cursor(self, log: str) -> Cursor:
         """The cursor of one log, by its name."""
@@ -127,11 +145,16 @@ class EmbeddedStream:
             return
         self._unsaved.clear()
         self._changed = False
-        self.failing = None
+        self.failing = self._unkept
 
     def summary(self) -> dict[str, Any]:
-        """Sums and ratios by model, for the page."""
-        return self.metrics.summary(self.tables.reference)
+        """Sums and ratios by model, and whose measurement each model's row is, for the page."""
+        found = self.metrics.summary(self.tables.reference)
+        for model in found["models"]:
+            row = self.tables.row(self.tables.reference, model["model"])
+            model["provenance"] = row.provenance if row else None
+            model["proxy_of"] = row.proxy_of if row else None
+        return found
 
     def close(self) -> None:
         """Save, and close the file."""

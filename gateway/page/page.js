@@ -131,6 +131,8 @@ function badgesOf(model, demo) {
     badges.push(["slow", `scripted contention ×${demo.episode.factor} now`]);
   }
   if (model.slowdown != null && model.slowdown < 1) badges.push(["fast", "faster than idealized"]);
+  if (model.proxy_of) badges.push(["faint", `row of ${model.proxy_of}, a proxy`]);
+  if (model.provenance && model.provenance !== "measured") badges.push(["faint", model.provenance]);
   if (model.extrapolated) badges.push(["faint", `${count(model.extrapolated)} extrapolated`]);
   if (model.estimated_usage) badges.push(["faint", `${count(model.estimated_usage)} with estimated tokens`]);
   return badges;

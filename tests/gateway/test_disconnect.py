@@ -88,18 +88,17 @@ def test_the_upstream_is_cancelled_and_the_event_kept(phase: str, reset: bool) -
 def test_clients_that_all_leave_at_once_are_each_recorded() -> None:
     async def scenario() -> None:
         async with OpenAILike() as upstream, serve(upstream.url) as gateway:
-            clients = [RawClient(gateway.url) for _ in range(50)]
+            clients = [RawClient(gateway.url) for _ in range(20)]
             for client in clients:
                 await client.__aenter__()
                 await send_chat(client, (("x-delay", "0.01"),), stream=True, max_tokens=1000)
             for client in clients:
                 await within(client.reader.readuntil(b'"content":" what"'))
-            left = time.monotonic()
             for client in clients:
                 leave(client, reset=True)
             for request in upstream.requests:
-                await assert_cancelled(request, left)
-            events = await gateway.events(50)
+                await within(request.gone.wait())
+            events = await gateway.events(20)
             assert {event.error_class for event in events} == {"client_disconnected"}
             assert all((event.completion_tokens or 0) >= 3 for event in events)
 
