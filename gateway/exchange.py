@@ -17,13 +17,14 @@ from stream.events import RequestEvent
 class Exchange:
     """Holds what belongs to one request; `reply` and `client` are None until they begin."""
 
-    __slots__ = ("_unread", "client", "recorder", "reply", "request")
+    __slots__ = ("_unread", "client", "limit", "recorder", "reply", "request")
 
     def __init__(self, request: BaseRequest, recorder: Recorder) -> None:
         self.request = request
         self.recorder = recorder
         self.reply: Reply | None = None
         self.client: ClientReply | None = None
+        self.limit = "first_byte"  # which of the upstream's timeouts runs out first
         self._unread: list[bytes] = []
 
     async def read_body(self, limit: int) -> bytes:
@@ -31,11 +32,12 @@ class Exchange:
         request = self.request
         if not request.body_exists:
             return b""
-        if "Expect" in request.headers and request.version >= (1, 1):
+        expected = request.content_length or 0
+        if expected <= limit and "Expect" in request.headers and request.version >= (1, 1):
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         parts: list[bytes] = []
         size = 0
-        while size <= limit and (request.content_length or 0) <= limit:
+        while max(size, expected) <= limit:
             data = await request.content.readany()
             if not data:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -84,7 +86,7 @@ class Exchange:
         decoding, known = _decoder(coding) if stream else (None, True)
         strip = strip and known
         headers = to_client(reply.raw_headers, plain=strip and decoding is not None, resized=strip)
-        sized = any(name.lower() == b"content-length" for name, _ in headers)
+        sized = length is not None and not strip
         self.recorder.status = reply.status
         self.client = ClientReply(self.request, reply.status, reply.reason or "", headers, sized=sized)
         reader: BodyReader

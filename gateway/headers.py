@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -20,19 +21,11 @@ HOP_BY_HOP = frozenset({
 _NOT_SENT = HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _KEY_HEADERS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
 _SCHEME = re.compile(r"\s*bearer\s+", re.IGNORECASE)
-_CONNECTION = len(b"connection")
 _SALT_BYTES = 32
 _MAX_TAGS = 32
 _MAX_TEXT = 128
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
-
-
-def _named_by_connection(headers: RawHeaders) -> frozenset[bytes]:
-    values = [value for name, value in headers if len(name) == _CONNECTION and name.lower() == b"connection"]
-    if not values:
-        return frozenset()
-    return frozenset(part.strip().lower() for value in values for part in value.split(b","))
 
 
 def to_upstream(headers: RawHeaders, upstream: Upstream, *, identity: bool) -> list[tuple[bytes, bytes]]:
@@ -41,20 +34,23 @@ def to_upstream(headers: RawHeaders, upstream: Upstream, *, identity: bool) -> l
     Connection headers, Host, Content-Length and `x-trueclock-*` stay here; with `identity` no compressed reply
     is asked for; the upstream's configured key and headers take the place of the caller's.
     """
-    dropped = _NOT_SENT | _named_by_connection(headers)
-    own = _configured(upstream)
-    if identity:
-        own = (*own, (b"Accept-Encoding", b"identity"))
-    if own:
-        dropped |= {name.lower() for name, _ in own}
-    sent = [pair for pair in headers if (low := pair[0].lower()) not in dropped and not low.startswith(b"x-trueclock-")]
+    own, dropped = _configured(upstream.api_key, upstream.headers, identity)
+    sent = _passing(headers, dropped)
     sent.extend(own)
     return sent
 
 
-def _configured(upstream: Upstream) -> tuple[tuple[bytes, bytes], ...]:
-    own = tuple((name.encode(), value.encode()) for name, value in upstream.headers)
-    return own if upstream.api_key is None else (*own, (b"Authorization", b"Bearer " + upstream.api_key.encode()))
+@lru_cache(maxsize=256)
+def _configured(
+    key: str | None, headers: tuple[tuple[str, str], ...], identity: bool
+) -> tuple[list[tuple[bytes, bytes]], frozenset[bytes]]:
+    """An upstream's own headers, and those of a request that do not go there."""
+    own = [(name.encode(), value.encode()) for name, value in headers]
+    if key is not None:
+        own.append((b"Authorization", b"Bearer " + key.encode()))
+    if identity:
+        own.append((b"Accept-Encoding", b"identity"))
+    return own, _NOT_SENT | {name.lower() for name, _ in own}
 
 
 def to_client(headers: RawHeaders, *, plain: bool, resized: bool) -> list[tuple[bytes, bytes]]:
@@ -62,12 +58,30 @@ def to_client(headers: RawHeaders, *, plain: bool, resized: bool) -> list[tuple[
 
     `plain`: the body was decoded on its way; `resized`: its length changes.
     """
-    dropped = HOP_BY_HOP | _named_by_connection(headers)
+    dropped = HOP_BY_HOP
     if plain:
         dropped |= {b"content-encoding"}
     if plain or resized:
         dropped |= {b"content-length"}
-    return [(name, value) for name, value in headers if name.lower() not in dropped]
+    return _passing(headers, dropped, ours=b"")
+
+
+def _passing(
+    headers: RawHeaders, dropped: frozenset[bytes], ours: bytes = b"x-trueclock-"
+) -> list[tuple[bytes, bytes]]:
+    """The headers that pass, in one go: this runs twice a request."""
+    passing, named = [], b""
+    for pair in headers:
+        low = pair[0].lower()
+        if low in dropped:
+            if low == b"connection":
+                named += b"," + pair[1].lower()
+        elif not ours or not low.startswith(ours):
+            passing.append(pair)
+    if not named:
+        return passing
+    also = {name.strip() for name in named.split(b",")}
+    return [pair for pair in passing if pair[0].lower() not in also]
 
 
 class Callers:

@@ -331,6 +331,7 @@ def delete_caller(path: Path, caller: str) -> int:
                     marks = ",".join("?" * len(some))
                     deleted += db.execute(f"DELETE FROM events WHERE row IN ({marks})", some).rowcount
                 last = found[-1]
+            db.execute("PRAGMA busy_timeout=200")  # what follows keeps the writer out while it waits for readers
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
         raise LogError(f"{path}: events cannot be erased: {error}; try again") from None

@@ -29,6 +29,9 @@ from gateway.upstream import Pool, Reply, UpstreamError
 from stream.events import RequestEvent, encode_event
 
 _ERROR_BODY_LIMIT = 1 << 16
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+"""Methods that may be carried out twice (RFC 9110, 9.2.2)."""
+_MOST_ATTEMPTS = 3
 
 logger = logging.getLogger("trueclock.proxy")
 
@@ -42,6 +45,7 @@ class Proxy:
         self._callers = callers
         self._source = source
         self._pools: dict[tuple[str, float], Pool] = {}
+        self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines()
         self._refuses_usage: set[str] = set()
         self._ratios: dict[str, BytesPerToken] = {}
@@ -70,7 +74,7 @@ class Proxy:
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         """Serve, and turn what fails into an error reply, or, once a reply has begun, into its breaking off."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         try:
             return await self._serve(exchange, task)
@@ -83,8 +87,8 @@ class Proxy:
         except asyncio.CancelledError:
             if not self._deadlines.expired(task):
                 raise
-            phase = "first_byte" if exchange.client is None else "total"
-            failure = Refusal(504, f"{phase}_timeout", f"the upstream took too long ({phase}_seconds)")
+            limit = exchange.limit
+            failure = Refusal(504, f"{limit}_timeout", f"the upstream took too long ({limit}_seconds)")
         except Exception:
             logger.exception("a request failed inside the gateway")
             failure = Refusal(500, "internal_error", "the gateway failed; its log says where")
@@ -119,9 +123,13 @@ class Proxy:
         recorder.bytes_per_token = self._ratios.get(upstream.name) or self._ratios.setdefault(
             upstream.name, BytesPerToken()
         )
-        self._deadlines.set(task, upstream.timeouts.first_byte)
+        timeouts = upstream.timeouts
+        if timeouts.total <= timeouts.first_byte:
+            exchange.limit = "total"
+        self._deadlines.set(task, min(timeouts.first_byte, timeouts.total))
         asked_for_usage = await self._open(exchange, route, body, coding)
-        self._deadlines.set(task, upstream.timeouts.total)
+        exchange.limit = "total"
+        self._deadlines.set(task, timeouts.total - (monotonic() - recorder.body_read))
         return await self._pass_on(exchange, asked_for_usage=asked_for_usage)
 
     async def _ask(self, body: bytes, coding: str) -> Ask:
@@ -163,7 +171,14 @@ class Proxy:
             headers = to_upstream(request.raw_headers, upstream, identity=identity)
             pool = self._pool(upstream)
             target = upstream.target(exchange.origin_form())[len(pool.origin) :]
-            reply = await pool.send(request.method, target, headers, body)
+            try:
+                reply = await pool.send(request.method, target, headers, body)
+            except UpstreamError as error:
+                attempts = len(exchange.recorder.attempts)
+                if not (error.on_old_connection and request.method in _REPEATABLE and attempts < _MOST_ATTEMPTS):
+                    raise
+                exchange.recorder.attempt_failed(error.kind, monotonic())
+                return await self._send(exchange, route, body, identity=identity)
         exchange.reply = reply
         attempt.replied, attempt.connected, attempt.status = monotonic(), reply.connected_at, reply.status
         return reply

@@ -111,6 +111,10 @@ class Recorder:
         """The request did not complete: `error` is a class such as client_disconnected or upstream_broken."""
         if self.error is None:
             self.error = error
+        self.attempt_failed(error, at)
+
+    def attempt_failed(self, error: str, at: float) -> None:
+        """The request to the upstream failed; another one may follow."""
         if self.attempts and self.attempts[-1].ended is None:
             self.attempts[-1].ended = at
             self.attempts[-1].error = error

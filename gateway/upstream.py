@@ -30,7 +30,13 @@ _NO_TRACES: list[aiohttp.tracing.Trace] = []
 
 
 class UpstreamError(Exception):
-    """An upstream call that failed: `kind` is the event's error class, `status` what the client is told."""
+    """An upstream call that failed: `kind` is the event's error class, `status` what the client is told.
+
+    `on_old_connection`: not a byte came back on a connection from the pool, which the upstream may have been
+    closing just then; a request that may be repeated can be sent again.
+    """
+
+    on_old_connection = False
 
     def __init__(self, kind: str, message: str, status: int = 502) -> None:
         super().__init__(message)
@@ -61,7 +67,9 @@ class Reply(Protocol):
 
 
 class _Connected(ResponseHandler):
-    """aiohttp's protocol of a connection, mended in two places."""
+    """aiohttp's protocol of a connection, mended in two places. `used`: it has carried a request already."""
+
+    used = False
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Resume what was paused; aiohttp does so after every read, paused or not, for 3 µs each."""
@@ -156,9 +164,11 @@ class HttpReply:
 
     def close(self) -> None:
         """See Reply."""
-        self._connection.close()
-        if self._upload is not None:
+        if self._upload is not None and not self._upload.done():
             self._upload.cancel()
+            if (transport := self._connection.transport) is not None:
+                transport.abort()  # closing alone would first send what is left of the request
+        self._connection.close()
 
 
 class Pool:
@@ -180,24 +190,30 @@ class Pool:
 
         `target` is a path and query, `headers` lack Host and Content-Length.
         """
+        reused = False
         try:
             connection = await self._connector.connect(self._where, _NO_TRACES, self._timeout)
             reply = HttpReply(connection)
             try:
-                self._expect_reply(connection, method)
+                reused = self._expect_reply(connection, method)
                 reply.send(self._written(method, target, headers, body))
                 await reply.receive_head()
             except BaseException:
                 reply.close()
                 raise
         except _BROKEN as error:
-            raise _failure(error, self.origin) from error
+            failure = _failure(error, self.origin)
+            failure.on_old_connection = reused and failure.kind == "upstream_disconnected"
+            raise failure from error
         return reply
 
     @staticmethod
-    def _expect_reply(connection: Connection, method: str) -> None:
-        assert connection.protocol is not None
-        connection.protocol.set_response_params(
+    def _expect_reply(connection: Connection, method: str) -> bool:
+        """Make the connection ready to read a reply; whether it has carried others already."""
+        protocol = connection.protocol
+        assert isinstance(protocol, _Connected)
+        reused, protocol.used = protocol.used, True
+        protocol.set_response_params(
             skip_payload=method == "HEAD",
             read_until_eof=True,
             auto_decompress=False,
@@ -205,6 +221,7 @@ class Pool:
             max_line_size=_LINE,
             max_field_size=_LINE,
         )
+        return reused
 
     def _written(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
         lines = [f"{method} {target} HTTP/1.1".encode("utf-8", "surrogateescape"), b"Host: " + self._host]

@@ -129,9 +129,16 @@ def test_an_upstream_that_does_not_take_the_connection_is_a_504() -> None:
 
 def test_an_upstream_that_speaks_no_tls_is_told_apart() -> None:
     async def scenario() -> None:
-        async with OpenAILike() as upstream, serve(upstream.url.replace("http:", "https:")) as gateway:
+        class Plain(asyncio.Protocol):
+            def connection_made(self, transport: Any) -> None:
+                transport.write(b"220 mail.example.com ESMTP\r\n")
+                transport.close()
+
+        server = await asyncio.get_running_loop().create_server(Plain, "127.0.0.1", 0)
+        async with serve(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1") as gateway:
             reply = await chat(gateway.url)
             (event,) = await gateway.events(1)
+        server.close()
         assert (reply.status, reply.error_code) == (502, "upstream_tls_error")
         assert event.error_class == "upstream_tls_error"
 
@@ -225,14 +232,20 @@ def test_a_model_that_no_entry_serves_is_a_404(tmp_path: Path) -> None:
 
 
 class Says(RawServer):
-    """Sends these bytes as its whole reply, and closes."""
+    """Sends these bytes as its whole reply, the last of several when told to go on, and closes."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, *pieces: bytes) -> None:
         super().__init__()
-        self.data = data
+        self.pieces = pieces
+        self.go_on = asyncio.Event()
 
     async def reply(self, request: RawRequest, wire: Wire) -> None:
-        await wire.send(self.data)
+        *first, last = self.pieces
+        for piece in first:
+            await wire.send(piece)
+        if first:
+            await self.go_on.wait()
+        await wire.send(last)
         wire.close()
 
 
@@ -271,21 +284,23 @@ def test_a_connection_that_closes_before_the_reply_is_a_502(data: bytes) -> None
     run(scenario())
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 BROKEN_BODIES = {
-    "bad chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nXYZ\r\n",
-    "chunk without its end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcdef",
-    "short": b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+    "bad chunk": (CHUNKED, b"3\r\nabc\r\n", b"XYZ\r\n"),
+    "chunk without its end": (CHUNKED, b"3\r\nabc", b"def"),
+    "short": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"abc"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN_BODIES)
 def test_a_body_with_broken_framing_is_a_break_to_the_client(name: str) -> None:
     async def scenario() -> None:
-        async with Says(BROKEN_BODIES[name]) as upstream, serve(upstream.url) as gateway:
-            reply = await chat(gateway.url)
+        async with Says(*BROKEN_BODIES[name]) as upstream, serve(upstream.url) as gateway, RawClient(gateway.url) as client:
+            await client.send(request_bytes("POST", CHAT, "localhost", (), b'{"model":"m"}'))
+            await within(client.reader.readuntil(b"abc"))
+            upstream.go_on.set()
+            assert not (await client.rest()).endswith(b"0\r\n\r\n")
             (event,) = await gateway.events(1)
-        assert (reply.status, reply.broken) == (200, True)
-        assert reply.body in (b"", b"abc")
         assert (event.status, event.error_class) == (200, "upstream_broken")
 
     run(scenario())
@@ -378,25 +393,65 @@ def test_connections_are_used_again_after_every_kind_of_whole_reply() -> None:
 
 
 def test_a_reply_before_the_request_is_read_is_passed_on_and_the_connection_dropped() -> None:
-    class Hasty(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = transport
-
-        def data_received(self, data: bytes) -> None:
-            transport: Any = self.transport
-            transport.pause_reading()
-            transport.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\n\r\nbusy")
-
     async def scenario() -> None:
-        server = await asyncio.get_running_loop().create_server(Hasty, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with serve(f"http://127.0.0.1:{port}") as gateway:
-            reply = await ask(gateway.url, "POST", "/v1/files", b"x" * (16 << 20))
-            (event,) = await gateway.events(1)
-        server.close()
+        async with unread(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\n\r\nbusy") as upstream:
+            async with serve(upstream.url) as gateway:
+                reply = await ask(gateway.url, "POST", "/v1/files", b"x" * (16 << 20))
+                (event,) = await gateway.events(1)
+                await within(upstream.lost.wait())
         assert (reply.status, reply.body, event.status) == (429, b"busy", 429)
 
     run(scenario())
+
+
+def test_a_client_that_leaves_while_a_large_request_is_on_its_way_stops_it_at_once() -> None:
+    async def scenario() -> None:
+        async with unread(b"") as upstream, serve(upstream.url) as gateway:
+            async with RawClient(gateway.url) as client:
+                await client.send(request_bytes("POST", "/v1/files", "localhost", (), b"x" * (16 << 20)))
+                await within(upstream.began.wait())
+            await within(upstream.lost.wait(), 1)
+            (event,) = await gateway.events(1)
+        assert event.error_class == "client_disconnected"
+
+    run(scenario())
+
+
+class Unread(asyncio.Protocol):
+    """Reads the beginning of a request, answers, and then reads on only to see the other side's end."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.url = ""
+        self.began, self.lost = asyncio.Event(), asyncio.Event()
+        self.transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self.began.is_set():
+            self.began.set()
+            self.transport.write(self.answer)
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_later(0.1, self.transport.resume_reading)
+            self.received = 0
+        self.received += len(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        assert self.received < 16 << 20
+        self.lost.set()
+
+
+@asynccontextmanager
+async def unread(answer: bytes) -> AsyncIterator[Unread]:
+    protocol = Unread(answer)
+    server = await asyncio.get_running_loop().create_server(lambda: protocol, "127.0.0.1", 0)
+    protocol.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield protocol
+    server.close()
+    protocol.transport.abort()
+    await within(protocol.lost.wait())
 
 
 # --- many at once
