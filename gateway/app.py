@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _silent = logging.getLogger("trueclock.http")  # what aiohttp says of malformed 
 _silent.setLevel(logging.CRITICAL + 1)
 
 _LINE = 1 << 16
+_LAST_PORT = 65_535
 
 
 class StartError(Exception):
@@ -60,36 +61,42 @@ class Gateway:
 
     async def start(self) -> None:
         """Open the data directory, bind the addresses and serve; raises StartError, LogError and the like."""
-        settings = self.settings
-        self._lock = lock_data_dir(settings.data_dir)
-        config = settings.config
-        retention = Retention(config.retention_days, config.retention_bytes)
-        self._log = LogWriter(settings.data_dir / "events-0.sqlite", retention)
-        callers = Callers(load_salt(settings.data_dir), config.callers)
-        self.proxy = Proxy(config, self._log, callers, settings.source)
-        status = WorkerStatus(lambda: self.proxy.active, self._log.counts)
-        self.control = Control(settings.data_dir, settings.tables, [status], __version__)
-        self._own = OwnPaths(self.control, settings.notes)
-        await self._bind()
-        self._own.address = self.url
-        self._following = asyncio.create_task(self.control.run())
-        self._following.add_done_callback(_report)
+        async with AsyncExitStack() as opened:
+            await self._open(opened)
+            self._opened = opened.pop_all()
 
-    async def _bind(self) -> None:
+    async def _open(self, opened: AsyncExitStack) -> None:
+        settings, config = self.settings, self.settings.config
+        opened.enter_context(lock_data_dir(settings.data_dir))
+        retention = Retention(config.retention_days, config.retention_bytes)
+        log = opened.enter_context(closing(LogWriter(settings.data_dir / "events-0.sqlite", retention)))
+        callers = Callers(load_salt(settings.data_dir), config.callers)
+        self.proxy = Proxy(config, log, callers, settings.source)
+        opened.push_async_callback(self.proxy.close)
+        status = WorkerStatus(lambda: self.proxy.active, log.counts)
+        self.control = opened.enter_context(closing(Control(settings.data_dir, settings.tables, [status], __version__)))
+        self._own = OwnPaths(self.control, settings.notes)
+        following = asyncio.create_task(self.control.run())
+        following.add_done_callback(_report)
+        opened.push_async_callback(_cancelled, following)
+        await self._bind(opened)
+        self._own.address = self.url
+
+    async def _bind(self, opened: AsyncExitStack) -> None:
         settings = self.settings
         shared = settings.admin is None
         front = _Front(
             self.proxy, self._own if shared else None, self._own, Guard(settings.host, settings.allowed_hosts)
         )
-        self.url = await self._listen(front.handle, settings.host, settings.port)
+        self.url = await self._listen(opened, front.handle, settings.host, settings.port)
         if settings.admin is not None:
             host, port = settings.admin
             admin = _Front(None, self._own, self._own, Guard(host, settings.allowed_hosts))
-            self.admin_url = await self._listen(admin.handle, host, port)
+            self.admin_url = await self._listen(opened, admin.handle, host, port)
         else:
             self.admin_url = self.url
 
-    async def _listen(self, handler: Callable[[BaseRequest], Any], host: str, port: int) -> str:
+    async def _listen(self, opened: AsyncExitStack, handler: Callable[[BaseRequest], Any], host: str, port: int) -> str:
         server = web.Server(
             handler,
             handler_cancellation=True,  # what makes aiohttp cancel the upstream when the client leaves
@@ -101,29 +108,30 @@ class Gateway:
         )
         runner = web.ServerRunner(server, shutdown_timeout=self.settings.grace_seconds)
         await runner.setup()
+        opened.push_async_callback(runner.cleanup)
         self._runners.append(runner)
         site = web.TCPSite(runner, host.strip("[]"), port, backlog=1024)
         try:
             await site.start()
         except OSError as error:
-            raise StartError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
-            ) from None
+            reason = (error.strerror or "").rpartition(": ")[2]  # asyncio's own repeats the address
+            raise StartError(f"cannot listen on {host}:{port}: {reason}; choose another --host or --port") from None
         bound = runner.addresses[0][1]
         shown = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host  # noqa: S104 - shown, not bound
-        return f"http://{shown}:{bound}"
+        return f"http://[{shown}]:{bound}" if ":" in shown and not shown.startswith("[") else f"http://{shown}:{bound}"
 
     async def close(self) -> None:
         """Stop accepting, let requests in flight finish within the grace time, write what is left."""
-        for runner in self._runners:
-            await runner.cleanup()
-        self._following.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._following
-        await self.proxy.close()
-        self._log.close()
-        self.control.close()
-        self._lock.close()
+        finishing = asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        await asyncio.wait([finishing], timeout=self.settings.grace_seconds)
+        self.proxy.abandon()
+        await finishing
+        await self._opened.aclose()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _report(task: asyncio.Task[None]) -> None:
@@ -163,9 +171,11 @@ class _Front:
 def admin_address(host: str, port: int, admin: str | None) -> tuple[str, int] | None:
     """Where the own paths are served: on the gateway's own address when that is loopback, else apart."""
     if admin is None:
+        if not is_loopback(host) and port == _LAST_PORT:
+            raise StartError(f"there is no port after {port} for page and metrics: name one with --admin HOST:PORT")
         return None if is_loopback(host) else ("127.0.0.1", port + 1 if port else 0)
     name, _, number = admin.rpartition(":")
-    if not name or not number.isdigit() or int(number) > 65_535:
+    if not name or not number.isdigit() or int(number) > _LAST_PORT:
         raise StartError(f"--admin {admin}: expected HOST:PORT")
     return name, int(number)
 

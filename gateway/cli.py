@@ -8,10 +8,22 @@ from pathlib import Path
 
 from stream.command import Parser, UsageError, run_quietly
 
+_RUN_WHAT = """\
+Pass LLM traffic on, byte for byte, and record one event a request. Runs until SIGTERM or Ctrl-C; requests in
+flight then have 30 seconds to finish. Its first line says where it is."""
+_DEMO_WHAT = """\
+Run the gateway before a replayed provider, with traffic of a production trace, until Ctrl-C. Nothing of it is
+kept: the events lie in a temporary directory."""
+_EVENTS_WHAT = """\
+Print the recorded events as JSON lines, enriched with the tables that the gateway used; also while it runs, and
+when none does. Callers are names of the configuration, or c_... made of their keys: see the field `caller`."""
+_CHECK_WHAT = """\
+Read a configuration file as `gateway run` does, and say where each model leads."""
 _RUN = """examples:
   gateway run                                        # /v1/... goes to OpenAI, with the caller's own key
   gateway run --upstream http://127.0.0.1:8000/v1    # a server of your own
-  gateway run --config config.yaml                   # litellm's model_list, read as it is"""
+  gateway run --config config.yaml                   # litellm's model_list, read as it is
+  gateway run --host 0.0.0.0 --allowed-host llm.internal --admin 127.0.0.1:4001"""
 _DEMO = """example:
   gateway demo --speed 5 --duration 60"""
 _EVENTS = """examples:
@@ -31,10 +43,14 @@ def default_data_dir() -> Path:
 def _parser() -> Parser:
     parser = Parser(prog="gateway", description="trueclock: how long should that LLM call have taken?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_run(commands.add_parser("run", help="run the gateway", epilog=_RUN))
-    _add_demo(commands.add_parser("demo", help="show it at work on replayed traffic", epilog=_DEMO))
-    _add_events(commands.add_parser("events", help="print recorded events, enriched", epilog=_EVENTS))
-    check = commands.add_parser("check", help="check a configuration file", epilog=_CHECK)
+    _add_run(commands.add_parser("run", help="run the gateway", description=_RUN_WHAT, epilog=_RUN))
+    _add_demo(
+        commands.add_parser("demo", help="show it at work on replayed traffic", description=_DEMO_WHAT, epilog=_DEMO)
+    )
+    _add_events(
+        commands.add_parser("events", help="print recorded events, enriched", description=_EVENTS_WHAT, epilog=_EVENTS)
+    )
+    check = commands.add_parser("check", help="check a configuration file", description=_CHECK_WHAT, epilog=_CHECK)
     check.add_argument("file", type=Path, metavar="FILE")
     return parser
 
@@ -99,17 +115,15 @@ def _events(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from gateway.config import load_config
-    from stream.coefficients import load_tables
+    from gateway.run import load_settings_file
 
-    config = load_config(options.file)
-    tables = load_tables(config.tables, stack=config.stack, aliases=config.aliases)
+    config, tables = load_settings_file(options.file)
     for warning in config.warnings:
         print(warning, file=sys.stderr)
-    for name in config.model_names:
-        print(name)
-    print(f"default: {config.default.root if config.default else 'none'}")
-    print(f"stack: {tables.reference}, tables {tables.version}")
+    for name, upstream, model in config.destinations():
+        print(f"{name} -> {upstream}" + (f" as {model}" if model else ""))
+    print(f"anything else -> {config.default.root if config.default else 'refused (404)'}")
+    print(f"reference stack {tables.reference}, tables {tables.version}")
     return 0
 
 

@@ -53,29 +53,35 @@ class Proxy:
         if any(upstream.transport == "litellm" for upstream in config.upstreams):
             self._litellm = LitellmTransport()
             self._litellm.warm()
-        self.active = 0
+        self._running: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    @property
+    def active(self) -> int:
+        """Requests in flight."""
+        return len(self._running)
 
     async def handle(self, request: BaseRequest) -> web.StreamResponse:
         """Answer one request; however it ends, one event is recorded."""
         recorder = Recorder(monotonic(), time.time(), route_of(request.path), self._source)
         recorder.labels = labels_of(request.headers, self._callers)
         exchange = Exchange(request, recorder)
-        self.active += 1
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        self._running.add(task)
         try:
-            return await self._answer(exchange)
+            return await self._answer(exchange, task)
         except (asyncio.CancelledError, ConnectionError):
-            recorder.broke("client_disconnected", monotonic())
+            recorder.broke("gateway_stopped" if self._stopping else "client_disconnected", monotonic())
             raise
         finally:
-            self.active -= 1
+            self._running.discard(task)
             if not recorder.finished:
                 self._append(exchange.event(monotonic()))
             exchange.drop_reply()
 
-    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+    async def _answer(self, exchange: Exchange, task: asyncio.Task[Any]) -> web.StreamResponse:
         """Serve, and turn what fails into an error reply, or, once a reply has begun, into its breaking off."""
-        task = asyncio.current_task(self._loop)
-        assert task is not None
         try:
             return await self._serve(exchange, task)
         except Refusal as refusal:
@@ -235,6 +241,12 @@ class Proxy:
 
     def _append(self, event: RequestEvent) -> asyncio.Future[None]:
         return self._log.append(time.time(), event.caller, encode_event(event))
+
+    def abandon(self) -> None:
+        """The gateway stops: break off what is still in flight."""
+        self._stopping = True
+        for task in self._running:
+            task.cancel()
 
     async def close(self) -> None:
         """Close the upstream connections."""

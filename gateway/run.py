@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.app import Gateway, Settings, StartError, admin_address
-from gateway.config import Config, default_config, load_config
-from stream.coefficients import load_tables
+from gateway.config import Config, ConfigError, default_config, load_config
+from stream.coefficients import TableError, Tables, load_tables
 from stream.command import UsageError
 
 logger = logging.getLogger("trueclock.gateway")
@@ -41,13 +41,25 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
+def load_settings_file(path: Path) -> tuple[Config, Tables]:
+    """Read a configuration file and the tables it names; raise ConfigError, which names the file."""
+    config = load_config(path)
+    try:
+        return config, load_tables(config.tables, stack=config.stack, aliases=config.aliases)
+    except TableError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
-    config = load_config(options.config) if options.config else default_config(options.upstream)
+    if options.config:
+        config, tables = load_settings_file(options.config)
+    else:
+        config, tables = default_config(options.upstream), load_tables()
     try:
         settings = Settings(
             config=config,
-            tables=load_tables(config.tables, stack=config.stack, aliases=config.aliases),
+            tables=tables,
             data_dir=options.data_dir,
             host=options.host,
             port=options.port,
@@ -88,13 +100,16 @@ def _stopped() -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def asked(number: int) -> None:
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def asked() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked, number)
+    for number in numbers:
+        loop.add_signal_handler(number, asked)
     return stop
 
 
@@ -119,6 +134,12 @@ def _destination(config: Config) -> str:
 def _announce(gateway: Gateway, destination: str, address_file: Path | None) -> None:
     """The first line names the gateway's own address, and nothing else does so before."""
     settings = gateway.settings
+    for path in (address_file, settings.data_dir / "address"):
+        if path is not None:
+            try:
+                path.write_text(gateway.url + "\n")
+            except OSError as error:
+                logger.warning("%s: the address cannot be written: %s", path, error.strerror)
     print(f"trueclock is at {gateway.url} and passes requests on to {destination}", flush=True)
     print(
         f"  point your app at {gateway.url}/v1, open {gateway.admin_url}/ and {gateway.admin_url}/metrics", flush=True
@@ -127,12 +148,6 @@ def _announce(gateway: Gateway, destination: str, address_file: Path | None) -> 
         f"  events are kept in {settings.data_dir}, idealized runtimes are those of {settings.tables.reference}",
         flush=True,
     )
-    for path in (address_file, settings.data_dir / "address"):
-        if path is not None:
-            try:
-                path.write_text(gateway.url + "\n")
-            except OSError as error:
-                logger.warning("%s: the address cannot be written: %s", path, error.strerror)
 
 
 async def _demo(options: argparse.Namespace, data_dir: Path) -> None:

@@ -1,11 +1,11 @@
 """What the integration tests share: a gateway on a free port, and a client that shows a reply's exact bytes.
 
-    async with serve(upstream.url) as gateway:              # in this process, on this loop
-        reply = await ask(gateway.url, POST, "/v1/chat/completions", {"model": "m"})
-        (event,) = await gateway.events(1)                   # waited for
+async with serve(upstream.url) as gateway:              # in this process, on this loop
+    reply = await ask(gateway.url, POST, "/v1/chat/completions", {"model": "m"})
+    (event,) = await gateway.events(1)                   # waited for
 
-    async with GatewayProcess("--upstream", upstream.url) as gateway:   # `gateway run`
-        ...
+async with GatewayProcess("--upstream", upstream.url) as gateway:   # `gateway run`
+    ...
 """
 
 import asyncio

@@ -96,7 +96,9 @@ def test_both_at_once_is_the_other_cancellation() -> None:
 
 def test_nothing_is_kept_of_tasks_that_are_over() -> None:
     async def scene(deadlines: Deadlines) -> tuple[int, int]:
-        tasks = [asyncio.create_task(guarded(deadlines, place % 2 * 3600.0, asyncio.sleep(0.15))) for place in range(20)]
+        tasks = [
+            asyncio.create_task(guarded(deadlines, place % 2 * 3600.0, asyncio.sleep(0.15))) for place in range(20)
+        ]
         await asyncio.gather(*tasks)
         late = asyncio.create_task(asyncio.sleep(0))
         await late

@@ -48,7 +48,12 @@ PHASES = {
     "before the first token": ({"stream": True}, (("x-first-delay", NEVER),), False, b"\r\n\r\n"),
     "in mid-stream": ({"stream": True, "max_tokens": 1000}, (("x-delay", "0.01"),), False, b'"content":" what"'),
     "a call that is not streamed": ({}, (("x-first-delay", NEVER),), False, None),
-    "two choices in mid-stream": ({"stream": True, "n": 2, "max_tokens": 1000}, (("x-delay", "0.01"),), False, b'"content":" what"'),
+    "two choices in mid-stream": (
+        {"stream": True, "n": 2, "max_tokens": 1000},
+        (("x-delay", "0.01"),),
+        False,
+        b'"content":" what"',
+    ),
 }
 
 
@@ -58,7 +63,11 @@ def test_the_upstream_is_cancelled_and_the_event_kept(phase: str, reset: bool) -
     body, headers, late_head, awaited = PHASES[phase]
 
     async def scenario() -> None:
-        async with OpenAILike(late_head=late_head) as upstream, serve(upstream.url) as gateway, RawClient(gateway.url) as client:
+        async with (
+            OpenAILike(late_head=late_head) as upstream,
+            serve(upstream.url) as gateway,
+            RawClient(gateway.url) as client,
+        ):
             await send_chat(client, headers, **body)
             request = await within(upstream.received(1))
             if awaited is not None:

@@ -1,8 +1,10 @@
 """Content codings: decoded however they are cut, never beyond the limit, and refused when they are not what they say."""
 
+import contextlib
 import gzip
 import tracemalloc
 import zlib
+from contextlib import suppress
 
 import brotli
 import pytest
@@ -109,11 +111,9 @@ def test_a_bomb_is_stopped_in_bounded_memory_for_good(coding: str) -> None:
     tracemalloc.start()
     try:
         for start in range(0, len(bomb), 4096):
-            try:
+            with suppress(UndecodableBody):
                 inner.feed(bomb[start : start + 4096])
-            except UndecodableBody as error:
-                assert "larger than the limit" in str(error)
-        with pytest.raises(UndecodableBody):
+        with pytest.raises(UndecodableBody, match="larger than the limit"):
             inner.feed(b"")
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
@@ -139,7 +139,5 @@ def test_a_body_in_another_coding_is_refused_now_and_later(coding: str) -> None:
 
 @given(st.sampled_from(["gzip", "deflate", "br", "zstd"]), st.binary(max_size=80), st.integers(0, 80))
 def test_garbage_is_decoded_or_refused(coding: str, data: bytes, cut: int) -> None:
-    try:
+    with contextlib.suppress(UndecodableBody):
         fed(data, coding, [cut], limit=100)
-    except UndecodableBody:
-        pass

@@ -21,8 +21,7 @@ def refusal_of(guard: Guard, **headers: str) -> str | None:
     try:
         guard.check(cast("BaseRequest", cast("Any", Asked(headers))))
     except Refusal as refusal:
-        assert refusal.status == 403
-        return refusal.code
+        return refusal.code if refusal.status == 403 else f"status {refusal.status}"
     return None
 
 
@@ -37,7 +36,16 @@ def test_is_loopback(host: str, local: bool) -> None:
     assert is_loopback(host) is local
 
 
-LOCAL = ["localhost", "localhost:4000", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:4000", "[::1]", "[::1]:4000", "localhost:"]
+LOCAL = [
+    "localhost",
+    "localhost:4000",
+    "LOCALHOST:1",
+    "127.0.0.1",
+    "127.0.0.1:4000",
+    "[::1]",
+    "[::1]:4000",
+    "localhost:",
+]
 FOREIGN = [
     "", "evil.com", "evil.com:4000", "localhost.evil.com", "127.0.0.1.evil.com", "127.0.0.2", "[::2]:4000", "::1", "[::1",
     "[::1]x", "localhost@evil.com", "localhost:80@evil.com", "localhost:x", "evil.com#localhost",
@@ -65,8 +73,8 @@ def test_on_loopback_a_host_is_needed() -> None:
 
 @pytest.mark.parametrize("host", [*LOCAL, *FOREIGN])
 def test_on_a_wider_bind_every_host_is_served_unless_some_are_named(host: str) -> None:
-    assert refusal_of(Guard("0.0.0.0"), Host=host) is None  # noqa: S104
-    assert refusal_of(Guard("0.0.0.0")) is None  # noqa: S104
+    assert refusal_of(Guard("0.0.0.0"), Host=host) is None
+    assert refusal_of(Guard("0.0.0.0")) is None
 
 
 @pytest.mark.parametrize(
@@ -95,7 +103,7 @@ def test_a_local_origin_may_use_a_local_gateway(origin: str) -> None:
 )  # fmt: skip
 def test_a_foreign_origin_may_not(origin: str) -> None:
     assert refusal_of(Guard("127.0.0.1"), Host="localhost", Origin=origin) == "origin_not_allowed"
-    assert refusal_of(Guard("0.0.0.0"), Host="localhost", Origin=origin) is None  # noqa: S104
+    assert refusal_of(Guard("0.0.0.0"), Host="localhost", Origin=origin) is None
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -70,7 +70,13 @@ def test_identity_is_asked_of_the_upstream_when_the_stream_is_to_be_changed() ->
     assert [pair for pair in sent if pair[0].lower() == b"accept-encoding"] == [(b"Accept-Encoding", b"identity")]
 
 
-REPLY = ((b"X-B", b"1"), (b"Content-Encoding", b"gzip"), (b"content-length", b"9"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"\xff"))
+REPLY = (
+    (b"X-B", b"1"),
+    (b"Content-Encoding", b"gzip"),
+    (b"content-length", b"9"),
+    (b"Set-Cookie", b"a"),
+    (b"Set-Cookie", b"\xff"),
+)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +92,12 @@ def test_a_replys_headers_pass_in_order_and_case(options: dict[str, bool], missi
 
 
 def test_hop_by_hop_headers_of_a_reply_stay_here() -> None:
-    headers = ((b"Connection", b"keep-alive"), (b"Keep-Alive", b"timeout=5"), (b"Transfer-Encoding", b"chunked"), (b"A", b"b"))
+    headers = (
+        (b"Connection", b"keep-alive"),
+        (b"Keep-Alive", b"timeout=5"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"A", b"b"),
+    )
     assert to_client(headers, plain=False, resized=False) == [(b"A", b"b")]
 
 
@@ -121,7 +132,9 @@ def test_a_caller_is_the_same_however_the_key_is_sent(headers: dict[str, str]) -
 
 
 def test_hashes_differ_by_key_and_by_salt() -> None:
-    names = {Callers(salt, {}).name(headers_of(Authorization=f"Bearer {key}")) for salt in (b"a", b"b") for key in ("k", "l")}
+    names = {
+        Callers(salt, {}).name(headers_of(Authorization=f"Bearer {key}")) for salt in (b"a", b"b") for key in ("k", "l")
+    }
     assert len(names) == 4
 
 

@@ -194,8 +194,13 @@ def test_a_total_that_runs_out_before_any_byte_of_a_whole_body_is_still_an_error
 
 def test_a_stream_that_takes_its_time_within_the_limits_is_left_alone() -> None:
     async def scenario() -> None:
-        async with OpenAILike(late_head=True) as upstream, serve(limited(upstream.url, first_byte=0.6, total=20)) as gateway:
-            reply = await chat(gateway.url, stream=True, headers=(("x-first-delay", "0.2"), ("x-delay", "0.1")), max_tokens=5)
+        async with (
+            OpenAILike(late_head=True) as upstream,
+            serve(limited(upstream.url, first_byte=0.6, total=20)) as gateway,
+        ):
+            reply = await chat(
+                gateway.url, stream=True, headers=(("x-first-delay", "0.2"), ("x-delay", "0.1")), max_tokens=5
+            )
             (event,) = await gateway.events(1)
         assert (reply.broken, event.error_class) == (False, None)
 
@@ -288,14 +293,18 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 BROKEN_BODIES = {
     "bad chunk": (CHUNKED, b"3\r\nabc\r\n", b"XYZ\r\n"),
     "chunk without its end": (CHUNKED, b"3\r\nabc", b"def"),
-    "short": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"abc"),
+    "short": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"abc", b"d"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN_BODIES)
 def test_a_body_with_broken_framing_is_a_break_to_the_client(name: str) -> None:
     async def scenario() -> None:
-        async with Says(*BROKEN_BODIES[name]) as upstream, serve(upstream.url) as gateway, RawClient(gateway.url) as client:
+        async with (
+            Says(*BROKEN_BODIES[name]) as upstream,
+            serve(upstream.url) as gateway,
+            RawClient(gateway.url) as client,
+        ):
             await client.send(request_bytes("POST", CHAT, "localhost", (), b'{"model":"m"}'))
             await within(client.reader.readuntil(b"abc"))
             upstream.go_on.set()
@@ -330,13 +339,12 @@ class Closing(RawServer):
     def __init__(self, *, at_next: bool) -> None:
         super().__init__()
         self.at_next = at_next
-        self.release = asyncio.Event()
 
     async def reply(self, request: RawRequest, wire: Wire) -> None:
         if self.at_next and sum(other.connection == request.connection for other in self.requests) > 1:
             wire.abort()
             return
-        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + (b"" if request.method == "HEAD" else b"ok"))
         if not self.at_next:
             wire.close()
 
@@ -384,7 +392,17 @@ def test_a_connection_lost_just_as_it_is_used_again_is_an_error_for_a_post() -> 
 def test_connections_are_used_again_after_every_kind_of_whole_reply() -> None:
     async def scenario() -> None:
         async with Odd() as upstream, serve(upstream.url) as gateway:
-            for shape in ("plain", "json", "gzip_json", "no_content", "not_modified", "empty", "redirect", "trailers", "unended"):
+            for shape in (
+                "plain",
+                "json",
+                "gzip_json",
+                "no_content",
+                "not_modified",
+                "empty",
+                "redirect",
+                "trailers",
+                "unended",
+            ):
                 await chat(gateway.url, shape, stream=shape in ("plain", "trailers", "unended"))
             await gateway.events(9)
             assert upstream.connections == 1

@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from gateway.control import Control
 from gateway.log import LogError, LogReader, LogWriter, Retention, delete_caller, log_files, open_log, used_bytes
+from stream.coefficients import load_tables
 
 DAY = 86_400.0
 NOW = 1.8e9
@@ -35,7 +37,9 @@ def on_loop(scene: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(asyncio.wait_for(scene(), 30.0))
 
 
-def written(path: Path, rows: list[tuple[float, str | None, bytes]], retention: Retention = FOREVER, clock: Clock | None = None) -> LogWriter:
+def written(
+    path: Path, rows: list[tuple[float, str | None, bytes]], retention: Retention = FOREVER, clock: Clock | None = None
+) -> LogWriter:
     """Append rows, each in a tick of its own, and close."""
 
     async def scene() -> LogWriter:
@@ -252,7 +256,9 @@ def test_a_file_of_a_newer_version_is_refused_on_one_line(log: Path) -> None:
     with sqlite3.connect(log) as db:
         db.execute("PRAGMA user_version=2")
     db.close()
-    line = rf"^{log}: written by a newer trueclock \(log version 2, this one knows 1\); upgrade trueclock, or use another"
+    line = (
+        rf"^{log}: written by a newer trueclock \(log version 2, this one knows 1\); upgrade trueclock, or use another"
+    )
     with pytest.raises(LogError, match=line):
         open_log(log)
     with pytest.raises(LogError, match=line):
@@ -336,7 +342,9 @@ def test_text_that_is_no_unicode_costs_its_commit_only(log: Path) -> None:
 FULL = """
 import asyncio, resource, signal, sys, time
 from pathlib import Path
+from gateway.control import Control
 from gateway.log import LogReader, LogWriter, Retention
+from stream.coefficients import load_tables
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path = Path(sys.argv[1])
@@ -374,7 +382,9 @@ asyncio.run(main())
 
 
 def test_a_full_disk_loses_events_visibly_and_recovers(log: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FULL, str(log)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(log)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("events are being lost") == 1
 
@@ -540,7 +550,9 @@ def test_a_status_while_the_file_is_locked_is_the_last_one(log: Path) -> None:
 KILLED = """
 import asyncio, sys, time
 from pathlib import Path
+from gateway.control import Control
 from gateway.log import LogWriter, Retention
+from stream.coefficients import load_tables
 
 async def main():
     writer = LogWriter(Path(sys.argv[1]), Retention())
@@ -572,3 +584,33 @@ def test_what_was_committed_survives_kill_9(log: Path) -> None:
     written(log, [(NOW, None, b"on")])
     assert time.monotonic() - started < 5
     assert rows_of(log)[-1] == (len(rows) + 1, b"on")
+
+
+# --- the control side's view of it
+
+
+def test_a_replaced_file_is_read_from_its_beginning_and_a_locked_one_is_not_taken_for_it(
+    log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def counted() -> int:
+        control = Control(log.parent, load_tables(), [], "0")
+        control.close()
+        return sum(row["requests"] for row in control.stream.summary()["models"])
+
+    event = b'{"model":"m","prompt_tokens":1,"completion_tokens":1,"duration_seconds":1.0}'
+    written(log, [(NOW, None, event)] * 5)
+    assert counted() == 5
+    assert counted() == 5
+    with monkeypatch.context() as locked:
+        locked.setattr(LogReader, "_read_status", _locked)
+        assert counted() == 5
+    assert "the event log cannot be read: database is locked" in caplog.text
+    for path in log.parent.glob("events-0.sqlite*"):
+        path.unlink()
+    written(log, [(NOW, None, event)] * 2)
+    assert counted() == 7
+    assert f"{log} is a new file: reading it from its beginning" in caplog.text
+
+
+def _locked(_reader: LogReader) -> dict[str, int]:
+    raise sqlite3.OperationalError("database is locked")

@@ -17,6 +17,7 @@ TOKEN = event(chunk({"content": "a"}))
 THOUGHT = event(chunk({"reasoning_content": "hm"}))
 ROLE = event(chunk({"role": "assistant", "content": ""}))
 STOP = event(chunk({}, "stop"))
+WHOLE, STREAM = Ask("m"), Ask("m", stream=True)
 ERROR = event({"error": {"message": "x"}})
 
 
@@ -29,7 +30,7 @@ def anthropic(kind: str, **more: Any) -> bytes:
     return event({"type": kind, **more})
 
 
-def recorder(ask: Ask = Ask("m", stream=True), **more: Any) -> Recorder:
+def recorder(ask: Ask = STREAM, **more: Any) -> Recorder:
     return Recorder(started=100.0, started_at=1.7e9, route="/v1/chat/completions", ask=ask, body_read=101.0, **more)
 
 
@@ -41,7 +42,9 @@ def answered(made: Recorder, sent: float = 102.0, connected: float | None = 101.
     return made
 
 
-def streamed(timeline: list[tuple[float, bytes]], ended: float = 120.0, *, finish: bool = True, ask: Ask = Ask("m", stream=True)) -> RequestEvent:
+def streamed(
+    timeline: list[tuple[float, bytes]], ended: float = 120.0, *, finish: bool = True, ask: Ask = STREAM
+) -> RequestEvent:
     made = answered(recorder(ask))
     reader = made.reader = EventStreamBody(strip=False)
     for at, data in timeline:
@@ -52,7 +55,7 @@ def streamed(timeline: list[tuple[float, bytes]], ended: float = 120.0, *, finis
     return made.event(ended)
 
 
-def whole(document: Any, ask: Ask = Ask("m")) -> RequestEvent:
+def whole(document: Any, ask: Ask = WHOLE) -> RequestEvent:
     made = answered(recorder(ask))
     reader = made.reader = WholeBody(None, "", keep=True)
     reader.feed(json.dumps(document).encode(), 104.0)
@@ -67,7 +70,14 @@ def fields(found: RequestEvent, expected: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_times_of_a_stream() -> None:
-    timeline = [(103.0, ROLE), (104.0, TOKEN), (106.0, TOKEN), (108.0, TOKEN + STOP), (109.0, counted(completion_tokens=5)), (110.0, DONE)]
+    timeline = [
+        (103.0, ROLE),
+        (104.0, TOKEN),
+        (106.0, TOKEN),
+        (108.0, TOKEN + STOP),
+        (109.0, counted(completion_tokens=5)),
+        (110.0, DONE),
+    ]
     found = streamed(timeline, ended=110.5)
     expected = {
         "raw_runtime_seconds": 8.0,
@@ -153,10 +163,13 @@ def test_tokens_of_streams(timeline: list[tuple[float, bytes]], ask: Ask, expect
 
 
 ANTHROPIC_START = anthropic(
-    "message_start", message={"model": "c", "usage": {"input_tokens": 6, "cache_read_input_tokens": 64, "output_tokens": 1}}
+    "message_start",
+    message={"model": "c", "usage": {"input_tokens": 6, "cache_read_input_tokens": 64, "output_tokens": 1}},
 )
 ANTHROPIC_TOKEN = anthropic("content_block_delta", delta={"text": "a"})
-ANTHROPIC_END = anthropic("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 9}) + anthropic("message_stop")
+ANTHROPIC_END = anthropic("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 9}) + anthropic(
+    "message_stop"
+)
 
 
 @pytest.mark.parametrize(
@@ -164,13 +177,22 @@ ANTHROPIC_END = anthropic("message_delta", delta={"stop_reason": "end_turn"}, us
     [
         ([*TIMES, (110.0, DONE)], {"error_class": None, "finish_reason": "stop"}),
         (TIMES, {"error_class": None, "finish_reason": "stop"}),
-        (TIMES[:-1], {"error_class": "truncated", "finish_reason": None, "usage_source": "estimated", "completion_tokens": 2}),
+        (
+            TIMES[:-1],
+            {"error_class": "truncated", "finish_reason": None, "usage_source": "estimated", "completion_tokens": 2},
+        ),
         ([*TIMES[:-1], (109.0, DONE)], {"error_class": None}),
         ([(104.0, TOKEN), (105.0, ERROR)], {"error_class": "error_in_reply"}),
         ([(104.0, TOKEN), (105.0, ERROR + DONE)], {"error_class": "error_in_reply"}),
         (
             [(103.0, ANTHROPIC_START), (104.0, ANTHROPIC_TOKEN * 3), (105.0, ANTHROPIC_END)],
-            {"error_class": None, "finish_reason": "end_turn", "prompt_tokens": 70, "cached_tokens": 64, "completion_tokens": 9},
+            {
+                "error_class": None,
+                "finish_reason": "end_turn",
+                "prompt_tokens": 70,
+                "cached_tokens": 64,
+                "completion_tokens": 9,
+            },
         ),
         (  # what it said at its start is not how it ended
             [(103.0, ANTHROPIC_START), (104.0, ANTHROPIC_TOKEN * 3)],
@@ -203,13 +225,27 @@ def test_zeros_of_a_stream_that_broke_off_are_not_its_tokens() -> None:
         (
             {"model": "m-1", "choices": [{"finish_reason": "length"}], "usage": USAGE},
             Ask("m"),
-            {"completion_tokens": 4, "longest_choice_tokens": 4, "choices": 1, "served_model": "m-1", "finish_reason": "length"},
+            {
+                "completion_tokens": 4,
+                "longest_choice_tokens": 4,
+                "choices": 1,
+                "served_model": "m-1",
+                "finish_reason": "length",
+            },
         ),
         ({"choices": [{}, {}], "usage": USAGE}, Ask("m", choices=2), {"choices": 2, "longest_choice_tokens": None}),
         ({"choices": [{}, {}], "usage": USAGE}, Ask("m"), {"choices": 2, "longest_choice_tokens": None}),
         ({"choices": [{}], "usage": USAGE}, Ask("m", choices=5), {"choices": 1, "longest_choice_tokens": 4}),
-        ({"data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}}, Ask("m"), {"prompt_tokens": 8, "completion_tokens": 0}),
-        ({"choices": [{}]}, Ask("m"), {"completion_tokens": None, "usage_source": None, "time_to_first_token_seconds": None}),
+        (
+            {"data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}},
+            Ask("m"),
+            {"prompt_tokens": 8, "completion_tokens": 0},
+        ),
+        (
+            {"choices": [{}]},
+            Ask("m"),
+            {"completion_tokens": None, "usage_source": None, "time_to_first_token_seconds": None},
+        ),
         ({"error": {"message": "x"}}, Ask("m"), {"error_class": "error_in_reply", "status": 200}),
         ([], Ask(), {"model": None, "usage_source": None, "error_class": None}),
     ],
@@ -327,27 +363,34 @@ def test_ids_are_unique_and_sort_by_time() -> None:
 
 
 moments = st.none() | st.floats(90.0, 130.0)
-said = st.none() | st.integers(0, 40) | st.integers(10**12, 10**30) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3)
-usages = st.dictionaries(st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens"]), said)
-lines = st.sampled_from([ROLE, TOKEN, THOUGHT, STOP, ERROR, DONE, b"data: x\n\n", ANTHROPIC_START, ANTHROPIC_END]) | usages.map(
-    lambda usage: event(chunk({"content": "a"}, usage=usage))
+said = (
+    st.none()
+    | st.integers(0, 40)
+    | st.integers(10**12, 10**30)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=3)
 )
+usages = st.dictionaries(
+    st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens"]), said
+)
+lines = st.sampled_from(
+    [ROLE, TOKEN, THOUGHT, STOP, ERROR, DONE, b"data: x\n\n", ANTHROPIC_START, ANTHROPIC_END]
+) | usages.map(lambda usage: event(chunk({"content": "a"}, usage=usage)))
 
 
 @given(
     st.lists(st.tuples(moments, moments, moments, moments), max_size=3),
     st.lists(st.tuples(st.floats(90.0, 130.0), lines), max_size=8),
-    moments,
-    st.floats(90.0, 130.0),
+    st.tuples(moments, st.floats(90.0, 130.0)),
     st.none() | st.sampled_from([200, 400, 502]),
     st.sampled_from([Ask(), Ask("m", stream=True), Ask("m" * 500, choices=3), Ask("\ud800")]),
 )
 def test_whatever_the_order_of_times_the_event_is_one(
-    attempts: list[Any], timeline: list[Any], body_read: float | None, ended: float, status: int | None, ask: Ask
+    attempts: list[Any], timeline: list[Any], moments: tuple[float | None, float], status: int | None, ask: Ask
 ) -> None:
     """No negative duration, no value out of its field's range: what is written can be read again."""
     made = recorder(ask, body_bytes=100, bytes_per_token=BytesPerToken())
-    made.body_read, made.status = body_read, status
+    (made.body_read, ended), made.status = moments, status
     for began, *times in attempts:
         attempt = made.attempt("up", began or 100.0)
         attempt.connected, attempt.sent, attempt.replied = times

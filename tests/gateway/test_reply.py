@@ -8,7 +8,7 @@ from typing import Any
 
 import brotli
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.encoding import UndecodableBody, decoder
@@ -70,7 +70,9 @@ PING = b": ping\n\n"
         ([(1, TOKEN[:-2])], 1, 1, {0: 1}),
     ],
 )
-def test_first_and_last_token(timeline: list[tuple[float, bytes]], first: float, last: float, deltas: dict[int, int]) -> None:
+def test_first_and_last_token(
+    timeline: list[tuple[float, bytes]], first: float, last: float, deltas: dict[int, int]
+) -> None:
     body = stream_of(timeline)
     assert (body.first_token_at, body.last_token_at, body.deltas) == (first, last, deltas)
 
@@ -94,7 +96,9 @@ def test_done_is_held_wherever_the_reads_cut_it(strip: bool) -> None:
         assert body.facts.usage == Usage(11, None, 4, None)
 
 
-@pytest.mark.parametrize("done", [DONE, b"data:[DONE]\r\n\r\n", b"data: [DONE]\r\r", b"event: e\ndata: [DONE]\nid: 1\n\n", b"data: [DONE]"])
+@pytest.mark.parametrize(
+    "done", [DONE, b"data:[DONE]\r\n\r\n", b"data: [DONE]\r\r", b"event: e\ndata: [DONE]\nid: 1\n\n", b"data: [DONE]"]
+)
 @given(sizes=cuts)
 def test_the_client_never_has_the_whole_done_before_it_is_complete(done: bytes, sizes: list[int]) -> None:
     body = EventStreamBody(strip=False)
@@ -131,6 +135,7 @@ UNALIKE = {"usage_on_choices", "usage_every_chunk", "usage_zero_first", "nulls_a
 
 @pytest.mark.parametrize("name", sorted(set(STREAMS) - UNALIKE))
 @settings(max_examples=settings().max_examples // 4)
+@example(sizes=[1] * 5000)
 @given(sizes=cuts)
 def test_a_stripped_stream_is_what_would_have_been_sent_unasked(name: str, sizes: list[int]) -> None:
     body = EventStreamBody(strip=True)
@@ -171,8 +176,8 @@ def test_usage_on_a_chunk_with_choices_stays() -> None:
         (TOKEN, None, False, False),
         (TOKEN + event({"error": {"message": "x"}}), None, True, False),
         (b"".join(STREAMS["error_then_done"](False)), None, True, True),
-        (b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"max_tokens"}}\n\n'
-         b'event: message_stop\ndata: {"type":"message_stop"}\n\n', "max_tokens", False, False),
+        ((b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"max_tokens"}}\n\n'
+         b'event: message_stop\ndata: {"type":"message_stop"}\n\n'), "max_tokens", False, False),
     ],
 )  # fmt: skip
 def test_how_a_stream_ended(stream: bytes, finish: str | None, error: bool, done: bool) -> None:
@@ -231,7 +236,12 @@ def test_what_is_learned_and_sent_does_not_depend_on_the_cuts(bits: list[bytes],
 @pytest.mark.parametrize("strip", [False, True])
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
 def test_an_event_beyond_the_limit_passes_unread(strip: bool, end: bytes) -> None:
-    big = b'data: {"choices":[{"index":0,"delta":{"content":"' + b"x" * (EVENT_LIMIT + 100_000) + b'"}}],"usage":null}' + end
+    big = (
+        b'data: {"choices":[{"index":0,"delta":{"content":"'
+        + b"x" * (EVENT_LIMIT + 100_000)
+        + b'"}}],"usage":null}'
+        + end
+    )
     pieces = [TOKEN, *(big[at : at + 65_536] for at in range(0, len(big), 65_536)), TOKEN, COUNTED, DONE]
     body = EventStreamBody(strip=strip)
     sent = b""
@@ -409,4 +419,3 @@ def test_no_body_makes_reading_fail(data: bytes, coding: str) -> None:
     body = WholeBody(None, coding, keep=True)
     body.feed(data, 0.0)
     body.read_facts()
-

@@ -26,7 +26,10 @@ ASKED = b'"stream_options":{"include_usage":true}'
         (b'{"stream_options":{"include_usage":null ,"x":1}}', b'{"stream_options":{"include_usage":true ,"x":1}}'),
         (b'{"m":{"stream_options":null}}', b"{" + ASKED + b',"m":{"stream_options":null}}'),
         (b'{"m":"\\"stream_options\\":null"}', b"{" + ASKED + b',"m":"\\"stream_options\\":null"}'),
-        (b'{"stream_options":1,"stream_options":null}', b'{"stream_options":1,"stream_options":{"include_usage":true}}'),
+        (
+            b'{"stream_options":1,"stream_options":null}',
+            b'{"stream_options":1,"stream_options":{"include_usage":true}}',
+        ),
         (b'{"stream\\u005foptions":null}', b'{"stream\\u005foptions":{"include_usage":true}}'),
         (b'{"stream_options":7}', b'{"stream_options":7}'),
         (b'{"stream_options":[]}', b'{"stream_options":[]}'),
@@ -62,11 +65,19 @@ def test_members_gives_places_of_values() -> None:
     assert found == {b"a": b"[1, 2]", b"b": b'"x"', b"c": b'{"a": 3}', b"d": b"-1.5e3"}
 
 
-KEYS = st.sampled_from(["model", "stream_options", "include_usage", "usage", "a", 'q"uote', "back\\slash", "é", "{[:,]}"])
-leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(
-    ['"model":"x"', '{"stream_options":{}}', '\\"usage\\":null', ',"usage":null', "}{", "\\"]
+KEYS = st.sampled_from(
+    ["model", "stream_options", "include_usage", "usage", "a", 'q"uote', "back\\slash", "é", "{[:,]}"]
 )
-values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8)
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(['"model":"x"', '{"stream_options":{}}', '\\"usage\\":null', ',"usage":null', "}{", "\\"])
+)
+values = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
+)
 documents = st.dictionaries(KEYS, values, max_size=6)
 gaps = st.lists(st.sampled_from(["", " ", "\n", "\t", "\r\n  "]), min_size=1, max_size=8)
 
@@ -107,7 +118,9 @@ def test_include_usage_changes_nothing_else(document: dict[str, Any], spaces: li
 
 
 @given(documents, gaps, st.booleans(), st.text(max_size=6))
-def test_replace_model_changes_nothing_else(document: dict[str, Any], spaces: list[str], ascii_only: bool, model: str) -> None:
+def test_replace_model_changes_nothing_else(
+    document: dict[str, Any], spaces: list[str], ascii_only: bool, model: str
+) -> None:
     body = encoded(document, spaces, ascii_only)
     document = json.loads(body)
     model = model.encode("utf-8", "replace").decode()
@@ -124,9 +137,13 @@ def test_replace_model_changes_nothing_else(document: dict[str, Any], spaces: li
 
 def kept(before: bytes, after: bytes) -> int:
     """How many bytes the two have in common at both ends."""
-    start = next((i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
+    start = next(
+        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
+    )
     left, right = before[start:], after[start:]
-    end = next((i for i, (a, b) in enumerate(zip(left[::-1], right[::-1], strict=False)) if a != b), min(len(left), len(right)))
+    end = next(
+        (i for i, (a, b) in enumerate(zip(left[::-1], right[::-1], strict=False)) if a != b), min(len(left), len(right))
+    )
     return start + end
 
 
@@ -172,7 +189,9 @@ def test_cutting_gives_what_would_have_been_sent_without(
 
 
 @given(documents, st.integers(0, 6))
-def test_cutting_from_several_lines_gives_what_would_have_been_sent_without(document: dict[str, Any], place: int) -> None:
+def test_cutting_from_several_lines_gives_what_would_have_been_sent_without(
+    document: dict[str, Any], place: int
+) -> None:
     document.pop("usage", None)
     if not document:
         return

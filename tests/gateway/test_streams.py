@@ -32,11 +32,24 @@ def of_shape(model: str, **more: Any) -> RequestEvent:
 
 NO_TOKENS = {"only_done"}
 CONTENT_DELTAS = {"big_event": 5, "error_then_done": 2}
-FINISHED = {"plain", "spaced", "no_done", "pings", "crlf", "lone_cr", "multi_line", "usage_on_choices", "unended", "byte_order_mark"}
+FINISHED = {
+    "plain",
+    "spaced",
+    "no_done",
+    "pings",
+    "crlf",
+    "lone_cr",
+    "multi_line",
+    "usage_on_choices",
+    "unended",
+    "byte_order_mark",
+}
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["asked", "not asked"])
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES.values() if shape.stream and not shape.broken], ids=lambda shape: shape.name)
+@pytest.mark.parametrize(
+    "shape", [shape for shape in SHAPES.values() if shape.stream and not shape.broken], ids=lambda shape: shape.name
+)
 def test_tokens_of_every_stream_are_known(shape: Any, asked: bool) -> None:
     more = {"stream_options": ASKED} if asked else {}
     event = of_shape(shape.name, stream=True, **more)
@@ -63,7 +76,9 @@ def test_tokens_of_every_stream_are_known(shape: Any, asked: bool) -> None:
         assert event.raw_runtime_seconds <= event.duration_seconds
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES.values() if not shape.stream and not shape.broken], ids=lambda shape: shape.name)
+@pytest.mark.parametrize(
+    "shape", [shape for shape in SHAPES.values() if not shape.stream and not shape.broken], ids=lambda shape: shape.name
+)
 def test_tokens_of_every_whole_reply_are_known(shape: Any) -> None:
     event = of_shape(shape.name)
     assert event.status == shape.status
@@ -165,7 +180,12 @@ def test_a_refusal_of_stream_options_is_retried_once_and_remembered(shape: str) 
         assert asked == [False, True, False, False]
         assert [attempt["status"] for attempt in first.attempts] == [int(shape[-3:]), 200]
         assert len(second.attempts) == 1
-        assert (first.status, first.error_class, first.usage_source, first.completion_tokens) == (200, None, "estimated", 4)
+        assert (first.status, first.error_class, first.usage_source, first.completion_tokens) == (
+            200,
+            None,
+            "estimated",
+            4,
+        )
         assert upstream.requests[2].body == upstream.requests[0].body
 
     run(scenario())
@@ -177,7 +197,12 @@ def test_a_refusal_that_the_client_brought_on_itself_is_the_clients(shape: str) 
         async with Odd() as upstream, serve(upstream.url) as gateway:
             reply = await chat(gateway.url, shape, stream=True, stream_options=ASKED)
             (event,) = await gateway.events(1)
-        assert (reply.status, event.status, len(event.attempts), len(upstream.requests)) == (int(shape[-3:]), int(shape[-3:]), 1, 1)
+        assert (reply.status, event.status, len(event.attempts), len(upstream.requests)) == (
+            int(shape[-3:]),
+            int(shape[-3:]),
+            1,
+            1,
+        )
         assert b"stream_options" in reply.body
 
     run(scenario())
@@ -246,8 +271,18 @@ def test_time_per_output_token_is_taken_between_tokens_and_not_from_the_request(
 def test_time_per_output_token_of_chunks_with_several_tokens_is_per_token() -> None:
     async def scenario() -> None:
         usage = {"prompt_tokens": 5, "completion_tokens": 21, "total_tokens": 26}
-        pieces = (token(" one two three"), token(" four"), event(chunk({}, "stop")), event(chunk(None, usage=usage)), DONE)
-        async with Scripted(*pieces, waits=True) as upstream, serve(upstream.url) as gateway, RawClient(gateway.url) as client:
+        pieces = (
+            token(" one two three"),
+            token(" four"),
+            event(chunk({}, "stop")),
+            event(chunk(None, usage=usage)),
+            DONE,
+        )
+        async with (
+            Scripted(*pieces, waits=True) as upstream,
+            serve(upstream.url) as gateway,
+            RawClient(gateway.url) as client,
+        ):
             body = json.dumps({"model": "m", "stream": True, "messages": []}).encode()
             await client.send(request_bytes("POST", CHAT, "localhost", (), body))
             assert upstream.turns is not None
@@ -291,7 +326,11 @@ def test_prompt_tokens_without_usage_come_from_what_the_upstream_said_before() -
 def test_tokens_reach_the_client_one_by_one_as_the_upstream_sends_them() -> None:
     async def scenario() -> None:
         pieces = plain(asked=True)
-        async with Scripted(*pieces, waits=True) as upstream, serve(upstream.url) as gateway, RawClient(gateway.url) as client:
+        async with (
+            Scripted(*pieces, waits=True) as upstream,
+            serve(upstream.url) as gateway,
+            RawClient(gateway.url) as client,
+        ):
             body = json.dumps({"model": "m", "stream": True, "messages": []}).encode()
             await client.send(request_bytes("POST", CHAT, "localhost", (), body))
             await client.head()  # the head comes before any event
@@ -309,7 +348,11 @@ def test_tokens_reach_the_client_one_by_one_as_the_upstream_sends_them() -> None
 def test_a_ping_in_the_silence_before_the_first_token_gets_through_and_is_no_token() -> None:
     async def scenario() -> None:
         pieces = (b": ping\n\n", token(" one"), event(chunk({}, "stop")), DONE)
-        async with Scripted(*pieces, waits=True) as upstream, serve(upstream.url) as gateway, RawClient(gateway.url) as client:
+        async with (
+            Scripted(*pieces, waits=True) as upstream,
+            serve(upstream.url) as gateway,
+            RawClient(gateway.url) as client,
+        ):
             await client.send(request_bytes("POST", CHAT, "localhost", (), b'{"model":"m","stream":true}'))
             assert upstream.turns is not None
             upstream.turns.put_nowait(None)
@@ -355,7 +398,11 @@ def test_identity_is_asked_of_the_upstream_only_where_the_stream_is_to_change() 
 def test_a_compressed_stream_that_is_not_what_it_says_is_an_error_and_not_a_crash() -> None:
     class Liar(RawServer):
         async def reply(self, request: RawRequest, wire: Wire) -> None:
-            headers = (("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip"), ("Transfer-Encoding", "chunked"))
+            headers = (
+                ("Content-Type", "text/event-stream"),
+                ("Content-Encoding", "gzip"),
+                ("Transfer-Encoding", "chunked"),
+            )
             await wire.head(200, "OK", headers)
             await wire.chunk(token(" one"))
             await wire.end_chunks()
@@ -376,7 +423,9 @@ def test_a_compressed_stream_that_is_not_what_it_says_is_an_error_and_not_a_cras
 def test_a_very_long_reply_of_many_tokens_is_counted_to_the_last() -> None:
     async def scenario() -> None:
         async with OpenAILike() as upstream, serve(upstream.url) as gateway:
-            reply = await ask(gateway.url, "POST", CHAT, {"model": "gpt-4o", "messages": [], "stream": True, "max_tokens": 5000})
+            reply = await ask(
+                gateway.url, "POST", CHAT, {"model": "gpt-4o", "messages": [], "stream": True, "max_tokens": 5000}
+            )
             (event,) = await gateway.events(1)
         assert reply.body.count(b"\n\n") == 5003
         assert event.completion_tokens == 5000

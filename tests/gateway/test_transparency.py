@@ -247,7 +247,9 @@ def test_host_is_the_upstreams() -> None:
     assert [value for name, value in request.headers if name.lower() == "host"] == [url.removeprefix("http://")]
 
 
-@pytest.mark.parametrize("body", [None, b"", b'{"model":"m"}', b"\x00\xff not JSON"], ids=["none", "empty", "JSON", "bytes"])
+@pytest.mark.parametrize(
+    "body", [None, b"", b'{"model":"m"}', b"\x00\xff not JSON"], ids=["none", "empty", "JSON", "bytes"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
 def test_every_method_goes_through(method: str, body: bytes | None) -> None:
     request, reply, _ = received_through(request_bytes(method, "/v1/files/x", "localhost", body=body), method)
@@ -349,7 +351,10 @@ def test_one_connection_serves_many_requests_in_order_even_pipelined() -> None:
     async def scenario() -> None:
         async with OpenAILike() as upstream, serve(upstream.url) as gateway, RawClient(gateway.url) as client:
             models = [f"m-{number}" for number in range(6)]
-            bodies = [json.dumps({"model": model, "messages": [], "stream": i % 2 == 0}).encode() for i, model in enumerate(models)]
+            bodies = [
+                json.dumps({"model": model, "messages": [], "stream": i % 2 == 0}).encode()
+                for i, model in enumerate(models)
+            ]
             await client.send(b"".join(request_bytes("POST", CHAT, "localhost", (), body) for body in bodies))
             for model in models:
                 reply = await client.reply()
@@ -366,7 +371,9 @@ def test_a_client_that_expects_100_continue_gets_it() -> None:
     async def scenario() -> None:
         body = b"x" * 1_500_000
         async with Echo() as upstream, serve(upstream.url) as gateway, RawClient(gateway.url) as client:
-            head, _, _ = request_bytes("POST", "/v1/files", "localhost", [("Expect", "100-continue")], body).partition(b"\r\n\r\n")
+            head, _, _ = request_bytes("POST", "/v1/files", "localhost", [("Expect", "100-continue")], body).partition(
+                b"\r\n\r\n"
+            )
             await client.send(head + b"\r\n\r\n")
             assert await client.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
             await client.send(body)
@@ -379,7 +386,12 @@ def test_a_client_that_expects_100_continue_gets_it() -> None:
 
 
 def test_an_offer_to_upgrade_is_not_taken_and_nothing_is_lost() -> None:
-    headers = [("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABkAAQ"), ("Content-Type", "a/b")]
+    headers = [
+        ("Connection", "Upgrade, HTTP2-Settings"),
+        ("Upgrade", "h2c"),
+        ("HTTP2-Settings", "AAMAAABkAAQ"),
+        ("Content-Type", "a/b"),
+    ]
     body = b'{"model":"m"}'
     request, reply, _ = received_through(request_bytes("POST", CHAT, "localhost", headers, body))
     assert (reply.status, request.body) == (200, body)

@@ -195,7 +195,9 @@ def test_event_facts(event: Any, usage: Usage | None, finish: str | None, error:
 
 
 def test_texts_of_a_chunk_are_bounded() -> None:
-    facts = chunk_facts(decode_chunk(msgspec.json.encode({"model": "m" * 999, "choices": [{"finish_reason": "f" * 999}]})))
+    facts = chunk_facts(
+        decode_chunk(msgspec.json.encode({"model": "m" * 999, "choices": [{"finish_reason": "f" * 999}]}))
+    )
     assert (facts.model, facts.finish_reason) == ("m" * MAX_TEXT, "f" * MAX_TEXT)
 
 

@@ -1,0 +1,272 @@
+"""The embedded stream: whatever stops it, every event is counted exactly once."""
+
+import logging
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+
+from stream.coefficients import load_tables
+from stream.embedded import RECENT, EmbeddedStream, StreamStateError
+from stream.events import RequestEvent, encode_event
+
+LOG = "events-0"
+TABLES = load_tables()
+
+
+def line(number: int, model: str = "openai/davinci") -> bytes:
+    seconds = 1.0 + number * 0.1
+    return encode_event(
+        RequestEvent(
+            id=str(number), model=model, upstream="up", status=200 if number % 7 else 500, prompt_tokens=100 + number,
+            completion_tokens=10, raw_runtime_seconds=seconds, duration_seconds=seconds,
+        )
+    )  # fmt: skip
+
+
+def exposed(stream: EmbeddedStream) -> bytes:
+    registry = CollectorRegistry()
+    registry.register(stream.metrics)
+    return generate_latest(registry)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "stream.sqlite"
+
+
+@pytest.fixture(name="stream")
+def opened(state: Path) -> Iterator[EmbeddedStream]:
+    made = EmbeddedStream(state, TABLES)
+    yield made
+    made.close()
+
+
+def test_rows_are_counted_and_the_cursor_follows(stream: EmbeddedStream) -> None:
+    stream.take(LOG, [(1, line(1)), (2, line(2)), (5, line(5))])
+    assert stream.cursor(LOG).row == 5
+    found = stream.summary()["models"]
+    assert [(row["model"], row["requests"]) for row in found] == [("openai/davinci", 3)]
+    assert [event.event.id for event in stream.recent] == ["1", "2", "5"]
+    stream.take(LOG, [(row, line(row)) for row in range(6, 40)])
+    assert len(stream.recent) == RECENT
+
+
+def test_what_retention_deleted_first_is_missed_once(stream: EmbeddedStream) -> None:
+    stream.take(LOG, [(1, line(1))])
+    stream.take(LOG, [], missed=3)
+    assert (stream.cursor(LOG).row, stream.cursor(LOG).missed) == (4, 3)
+    stream.take(LOG, [(7, line(7))], missed=2)
+    assert (stream.cursor(LOG).row, stream.cursor(LOG).missed) == (7, 5)
+
+
+def test_what_cannot_be_read_is_counted_told_and_passed(
+    stream: EmbeddedStream, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "trueclock.stream"):
+        stream.take(LOG, [(1, b"no JSON"), (2, line(2)), (3, b'{"model":1}'), (4, b'{"model":"m","schema_version":9}')])
+    assert (stream.cursor(LOG).row, stream.cursor(LOG).unreadable) == (4, 3)
+    assert len(caplog.records) == 3
+    assert "events-0: row 3 cannot be read: " in caplog.text
+
+
+def test_logs_are_followed_apart(stream: EmbeddedStream) -> None:
+    stream.take("events-0", [(1, line(1))])
+    stream.take("events-1", [(1, line(1)), (2, line(2))])
+    assert {name: cursor.row for name, cursor in stream.cursors.items()} == {"events-0": 1, "events-1": 2}
+
+
+rows = st.lists(
+    st.tuples(
+        st.integers(0, 50).map(line) | st.sampled_from([b"broken", line(3, "unknown"), line(4, "openai/curie")]),
+        st.integers(0, 2),
+    ),
+    max_size=25,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 3)
+@given(rows, st.lists(st.tuples(st.integers(0, 25), st.booleans()), max_size=5))
+def test_a_stream_that_was_stopped_goes_on_as_if_it_had_not_been(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[bytes, int]], stops: list[tuple[int, bool]]
+) -> None:
+    """Stop it anywhere, in order or as kill -9 does: it reads on from what it saved, to the same figures."""
+    directory = tmp_path_factory.mktemp("state")
+    log, row = [], 0
+    for data, missed in rows:
+        row += missed + 1
+        log.append((row, data, missed))
+
+    def take(stream: EmbeddedStream, until: int) -> None:
+        for number, data, missed in log[:until]:
+            if number > stream.cursor(LOG).row:
+                stream.take(LOG, [(number, data)], missed)
+
+    single = EmbeddedStream(directory / "single.sqlite", TABLES)
+    take(single, len(log))
+    stream = EmbeddedStream(directory / "stopped.sqlite", TABLES)
+    for until, orderly in stops:
+        take(stream, until // 2)
+        stream.save()
+        take(stream, until)
+        if orderly:
+            stream.save()
+        stream._db.close()
+        stream = EmbeddedStream(directory / "stopped.sqlite", TABLES)
+    take(stream, len(log))
+    assert exposed(stream) == exposed(single)
+    assert stream.summary() == single.summary()
+    assert stream.cursor(LOG) == single.cursor(LOG)
+    stream.close()
+    single.close()
+
+
+def test_nothing_is_written_while_nothing_comes(stream: EmbeddedStream, state: Path) -> None:
+    stream.take(LOG, [(1, line(1))])
+    stream.save()
+    before = stream._db.total_changes
+    stream.save()
+    assert stream._db.total_changes == before
+
+
+def test_a_new_log_of_the_same_name_is_read_from_its_beginning(state: Path) -> None:
+    stream = EmbeddedStream(state, TABLES)
+    stream.take(LOG, [(1, line(1)), (2, line(2))], missed=0)
+    stream.cursor(LOG).missed = 4
+    stream.restart(LOG)
+    assert (stream.cursor(LOG).row, stream.cursor(LOG).missed) == (0, 4)
+    stream.take(LOG, [(1, line(1))])
+    assert stream.summary()["models"][0]["requests"] == 3
+    stream.close()
+
+
+def test_the_state_of_a_newer_version_is_refused_on_one_line(state: Path) -> None:
+    EmbeddedStream(state, TABLES).close()
+    db = sqlite3.connect(state)
+    db.execute("PRAGMA user_version=2")
+    db.close()
+    line = rf"^{state}: written by a newer trueclock \(state version 2, this one knows 1\); upgrade trueclock, or use another"
+    with pytest.raises(StreamStateError, match=line):
+        EmbeddedStream(state, TABLES)
+
+
+def damage_file(path: Path) -> None:
+    path.write_bytes(b"this is no database " * 100)
+
+
+def damage_series(path: Path) -> None:
+    _change(path, "INSERT INTO series VALUES ('nonsense', 'x')")
+
+
+def damage_value(path: Path) -> None:
+    _change(path, "UPDATE series SET value = x'ff'")
+
+
+def damage_type(path: Path) -> None:
+    _change(path, "INSERT INTO cursors VALUES ('events-9', 7)")
+
+
+def damage_cursor(path: Path) -> None:
+    _change(path, "INSERT INTO cursors VALUES ('events-9', '{\"row\":\"x\"}')")
+
+
+def damage_table(path: Path) -> None:
+    _change(path, "ALTER TABLE series RENAME COLUMN key TO name")
+
+
+def _change(path: Path, statement: str) -> None:
+    db = sqlite3.connect(path)
+    db.execute(statement)
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize("damage", [damage_file, damage_series, damage_value, damage_type, damage_cursor, damage_table])
+def test_a_damaged_state_is_refused_on_one_line(state: Path, damage: object) -> None:
+    stream = EmbeddedStream(state, TABLES)
+    stream.take(LOG, [(1, line(1))])
+    stream.close()
+    assert callable(damage)
+    damage(state)
+    line_ = (
+        rf"^{state}: the stream's state cannot be read: [^\n]+; move the file away to count the log from its beginning$"
+    )
+    with pytest.raises(StreamStateError, match=line_):
+        EmbeddedStream(state, TABLES)
+
+
+def test_a_state_that_is_locked_does_not_stop_counting(
+    stream: EmbeddedStream, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream._db.execute("PRAGMA busy_timeout=0")
+    other = sqlite3.connect(state, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for row in range(1, 4):
+        stream.take(LOG, [(row, line(row))])
+        stream.save()
+    assert stream.failing == "database is locked"
+    assert len(caplog.records) == 1
+    assert stream.summary()["models"][0]["requests"] == 3
+    other.execute("COMMIT")
+    other.close()
+    stream.take(LOG, [(4, line(4))])
+    stream.save()
+    assert stream.failing is None
+    again = EmbeddedStream(state, TABLES)
+    assert again.cursor(LOG).row == 4
+    assert exposed(again) == exposed(stream)
+    again.close()
+
+
+def test_a_state_that_cannot_be_made_does_not_stop_counting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stream = EmbeddedStream(tmp_path / "not" / "there" / "stream.sqlite", TABLES)
+    assert "cannot be kept, counting goes on without" in caplog.text
+    stream.take(LOG, [(1, line(1))])
+    stream.save()
+    assert stream.failing == "unable to open database file"
+    assert stream.summary()["models"][0]["requests"] == 1
+    stream.close()
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from stream.coefficients import load_tables
+from stream.embedded import EmbeddedStream
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path, tables = Path(sys.argv[1]), load_tables()
+event = b'{"model":"m-%d","duration_seconds":1,"prompt_tokens":1,"completion_tokens":1}'
+stream = EmbeddedStream(path, tables)
+stream.take("events-0", [(1, event % 0)])
+stream.save()
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+for row in range(2, 90):
+    stream.take("events-0", [(row, event % row)])
+    stream.save()
+assert stream.failing, "the disk is full"
+assert len(stream.summary()["models"]) == 89
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+stream.take("events-0", [(90, event % 90)])
+stream.save()
+assert stream.failing is None, stream.failing
+stream.close()
+again = EmbeddedStream(path, tables)
+assert again.cursor("events-0").row == 90
+assert len(again.summary()["models"]) == 90
+again.close()
+"""
+
+
+def test_a_full_disk_does_not_stop_counting(state: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(state)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cannot be saved") == 1
