@@ -88,13 +88,16 @@ class Control:
 
     def _open(self, name: str, path: Path) -> LogReader | None:
         try:
-            reader = self._readers[name] = LogReader(path)
+            reader = LogReader(path)
         except LogError as error:
             logger.warning("%s", error)
             return None
-        if reader.status()["last_row"] < self.stream.cursor(name).row:
-            logger.warning("%s is a new file: reading it from its beginning", path)
-            self.stream.restart(name)
+        log_id = reader.identity()
+        if not log_id:  # its writer is making it just now
+            reader.close()
+            return None
+        self.stream.resume(name, log_id, reader.status()["last_row"])
+        self._readers[name] = reader
         return reader
 
     def log_status(self) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from urllib.parse import quote
 SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE events (row INTEGER PRIMARY KEY AUTOINCREMENT, ended REAL NOT NULL, caller TEXT, event BLOB NOT NULL);
-CREATE TABLE retention (only INTEGER PRIMARY KEY CHECK (only = 1), pruned_to INTEGER NOT NULL);
-INSERT INTO retention VALUES (1, 0);
+CREATE TABLE log (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL, pruned_to INTEGER NOT NULL);
+INSERT INTO log VALUES (1, lower(hex(randomblob(8))), 0);
 """
 _RETRY_SECONDS = 0.005
 _GIVE_UP_SECONDS = 1.0
@@ -217,7 +217,7 @@ class LogWriter:
             rows = [row for row, _ in takewhile(lambda pair: pair[1] < cutoff, oldest)]
         if rows:
             db.execute("DELETE FROM events WHERE row <= ?", (rows[-1],))
-            db.execute("UPDATE retention SET pruned_to = ?", (rows[-1],))
+            db.execute("UPDATE log SET pruned_to = ?", (rows[-1],))
         return bool(rows)
 
     def _fail(self, reason: str) -> None:
@@ -273,7 +273,7 @@ class LogReader:
             ).fetchall()
             if rows and rows[0][0] == after + 1:
                 return Batch(rows)
-            pruned_to: int = self._db.execute("SELECT pruned_to FROM retention").fetchone()[0]
+            pruned_to: int = self._db.execute("SELECT pruned_to FROM log").fetchone()[0]
         except sqlite3.OperationalError:
             return Batch([])
         if rows:  # retention may have gone on between the two looks
@@ -297,6 +297,13 @@ class LogReader:
         with suppress(sqlite3.OperationalError):
             self._status = self._read_status()
         return self._status
+
+    def identity(self) -> str:
+        """The file's own id, made with it; "" while it is being created or is locked."""
+        try:
+            return self._db.execute("SELECT id FROM log").fetchone()[0] or ""
+        except sqlite3.OperationalError:
+            return ""
 
     def _made(self) -> bool:
         """Whether the writer has made its tables already."""

@@ -163,7 +163,7 @@ class Proxy:
             return inject
         if await exchange.says(b"stream_options", _ERROR_BODY_LIMIT):
             self._refuses_usage.add(name)
-            recorder.attempts[-1].ended = monotonic()
+            recorder.attempts[-1].sent, recorder.attempts[-1].ended = reply.sent_at, monotonic()
             exchange.drop_reply()
             await self._send(exchange, route, outgoing_body(body, inject=False, model=model), identity=False)
         return False

@@ -38,8 +38,9 @@ class StreamStateError(OSError):
 
 
 class Cursor(msgspec.Struct):
-    """How far one log has been read, and what of it could not be: rows."""
+    """How far the log with this id has been read, and what of it could not be: rows."""
 
+    log_id: str = ""
     row: int = 0
     missed: int = 0
     unreadable: int = 0
@@ -102,9 +103,19 @@ class EmbeddedStream:
         """The cursor of one log, by its name."""
         return self.cursors.setdefault(log, Cursor())
 
-    def restart(self, log: str) -> None:
-        """The log was replaced by a new one: read that from its beginning."""
-        self.cursor(log).row = 0
+    def resume(self, log: str, log_id: str, last_row: int) -> None:
+        """Go on with a log: from its beginning when it is another file than before, else where we were.
+
+        `last_row` is its last row number; after a power loss that may lie before what was counted already.
+        """
+        cursor = self.cursor(log)
+        if cursor.log_id != log_id:
+            if cursor.log_id:
+                logger.warning("%s is a new log: reading it from its beginning", log)
+            cursor.log_id, cursor.row = log_id, 0
+        elif last_row < cursor.row:
+            logger.warning("%s ends %d events before what was counted of it", log, cursor.row - last_row)
+            cursor.row = last_row
 
     def take(self, log: str, rows: Iterable[tuple[int, bytes]], missed: int = 0) -> None:
         """Enrich and count rows (number, event) of one log; `missed` were deleted before they could be read."""

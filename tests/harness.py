@@ -23,12 +23,12 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import uvloop
-from stream.coefficients import Tables, load_tables
-from stream.events import RequestEvent, decode_event
 
 from gateway.app import Gateway, Settings
 from gateway.config import Config, Timeouts, default_config
 from gateway.log import LogReader
+from stream.coefficients import Tables, load_tables
+from stream.events import RequestEvent, decode_event
 
 ROOT = Path(__file__).resolve().parents[1]
 WAIT_SECONDS = 20.0

@@ -148,7 +148,7 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize(("model", "params", "target", "provider", "asked"), ENTRIES)
-def test_an_entry_of_openais_dialect(  # noqa: PLR0917 - a row of the table
+def test_an_entry_of_openais_dialect(
     tmp_path: Path, model: str, params: dict[str, str], target: str, provider: str, asked: str
 ) -> None:
     config = load(tmp_path, entry(model, **params))
@@ -263,7 +263,7 @@ def test_without_litellm_an_entry_that_needs_it_is_named(tmp_path: Path, monkeyp
         ("ollama/llama3", "ollama", "ollama", "llama3"),
     ],
 )
-def test_with_litellm_an_entry_keeps_its_parameters(  # noqa: PLR0917 - a row of the table
+def test_with_litellm_an_entry_keeps_its_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, litellms: str, provider: str, asked: str
 ) -> None:
     with_litellm(monkeypatch, there=True)

@@ -269,8 +269,8 @@ def test_a_file_of_a_newer_version_is_refused_on_one_line(log: Path) -> None:
 
 VERSION_1 = """
 CREATE TABLE events (row INTEGER PRIMARY KEY AUTOINCREMENT, ended REAL NOT NULL, caller TEXT, event BLOB NOT NULL);
-CREATE TABLE retention (only INTEGER PRIMARY KEY CHECK (only = 1), pruned_to INTEGER NOT NULL);
-INSERT INTO retention VALUES (1, 2);
+CREATE TABLE log (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL, pruned_to INTEGER NOT NULL);
+INSERT INTO log VALUES (1, '0123456789abcdef', 2);
 INSERT INTO events VALUES (3, 1800000000.0, 'c_1', '{"model":"a"}');
 INSERT INTO events VALUES (4, 1800000001.0, NULL, '{"model":"b"}');
 PRAGMA user_version=1;
@@ -285,6 +285,7 @@ def test_a_file_of_version_1_is_read_and_gone_on_with_for_ever(log: Path) -> Non
     reader = LogReader(log)
     batch = reader.read(0, 10)
     assert ([row for row, _ in batch.rows], batch.missed) == ([3, 4], 2)
+    assert reader.identity() == "0123456789abcdef"
     reader.close()
     written(log, [(NOW, None, b"new")])
     assert [row for row, _ in rows_of(log)] == [3, 4, 5]
@@ -298,6 +299,7 @@ def test_a_file_that_is_only_being_created_is_empty_to_its_readers(log: Path) ->
     assert list(reader.since(0.0)) == []
     assert reader.row_before(NOW) == 0
     assert reader.status() == {"rows": 0, "bytes": 0, "last_row": 0}
+    assert reader.identity() == ""
     written(log, [(NOW, None, b"x")])
     assert reader.read(0, 10).rows == [(1, b"x")]
     reader.close()
@@ -609,7 +611,7 @@ def test_a_replaced_file_is_read_from_its_beginning_and_a_locked_one_is_not_take
         path.unlink()
     written(log, [(NOW, None, event)] * 2)
     assert counted() == 7
-    assert f"{log} is a new file: reading it from its beginning" in caplog.text
+    assert f"{log.stem} is a new log: reading it from its beginning" in caplog.text
 
 
 def _locked(_reader: LogReader) -> dict[str, int]:

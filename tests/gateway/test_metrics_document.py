@@ -1,5 +1,6 @@
 """docs/metrics.md lists exactly what `/metrics` of a gateway shows."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 def test_the_document_lists_the_gateways_own_metrics(tmp_path: Path) -> None:
     control = Control(tmp_path, load_tables(), [], "1.0")
-    text = control.exposition().decode()
+    text = asyncio.run(control.exposition()).decode()
     control.close()
     exposed = {}
     for family in text_string_to_metric_families(text):

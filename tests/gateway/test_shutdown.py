@@ -113,7 +113,7 @@ def test_a_second_gateway_on_one_data_directory_is_refused(tmp_path: Path) -> No
             assert (second.returncode, out) == (2, b"")
             assert errors.decode().count("\n") == 1
             assert "another gateway is using it" in errors.decode()
-            assert (await chat(gateway.url, "m")).status in (200, 401, 502)
+            assert (await ask(gateway.url, target="/health/ready")).status == 200
 
     run(scenario())
 

@@ -139,10 +139,22 @@ def test_a_new_log_of_the_same_name_is_read_from_its_beginning(state: Path) -> N
     stream = EmbeddedStream(state, TABLES)
     stream.take(LOG, [(1, line(1)), (2, line(2))], missed=0)
     stream.cursor(LOG).missed = 4
-    stream.restart(LOG)
+    stream.resume(LOG, "another", 2)
     assert (stream.cursor(LOG).row, stream.cursor(LOG).missed) == (0, 4)
     stream.take(LOG, [(1, line(1))])
     assert stream.summary()["models"][0]["requests"] == 3
+    stream.close()
+
+
+def test_a_log_that_lost_its_end_with_the_power_is_gone_on_with_from_there(state: Path) -> None:
+    stream = EmbeddedStream(state, TABLES)
+    stream.resume(LOG, "same", 0)
+    stream.take(LOG, [(row, line(row)) for row in range(1, 6)])
+    stream.resume(LOG, "same", 9)
+    assert stream.cursor(LOG).row == 5
+    stream.resume(LOG, "same", 3)
+    stream.take(LOG, [(4, line(4)), (5, line(5))])
+    assert stream.summary()["models"][0]["requests"] == 7
     stream.close()
 
 
