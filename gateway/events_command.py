@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 
@@ -36,18 +37,19 @@ def since_moment(text: str, now: float) -> float:
 
 def print_events(data_dir: Path, since: str | None, caller: str | None, *, follow: bool) -> int:
     """Write the recorded events to standard output; with `follow`, go on as they come."""
-    readers = [LogReader(path, _PATIENCE_SECONDS) for path in _logs(data_dir)]
     moment = 0.0 if since is None else since_moment(since, time.time())
     show = _Printer(_tables(data_dir), caller)
-    last = {reader.path: 0 for reader in readers}
-    for _, path, row, event in heapq.merge(*(_dated(reader, moment) for reader in readers)):
-        last[path] = row
-        show(event)
-    sys.stdout.flush()
-    while follow:
-        _follow(readers, last, moment, show)
+    with ExitStack() as files:
+        readers = [files.enter_context(closing(LogReader(path, _PATIENCE_SECONDS))) for path in _logs(data_dir)]
+        last = {reader.path: 0 for reader in readers}
+        for _, path, row, event in heapq.merge(*(_dated(reader, moment) for reader in readers)):
+            last[path] = row
+            show(event)
         sys.stdout.flush()
-        time.sleep(_FOLLOW_SECONDS)
+        while follow:
+            _follow(readers, last, moment, show)
+            sys.stdout.flush()
+            time.sleep(_FOLLOW_SECONDS)
     return 0
 
 

@@ -14,6 +14,7 @@ from tests.harness import (
     CHAT,
     GatewayProcess,
     RawClient,
+    ask,
     chat,
     command,
     events_of,
