@@ -23,7 +23,7 @@ prove: $(VENV)/.dev $(VENV)/.profiler bench-packages bench-peers
 	$(BIN)/python tests/prove/kill.py
 	$(BIN)/python tests/prove/disconnect.py
 	$(BIN)/python tests/prove/fuzz.py --seconds 120
-	$(BIN)/pytest tests/prove
+	TRUECLOCK_THOROUGH=1 $(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/python tests/bench/gateway/start_memory.py
 	$(BIN)/python tests/bench/gateway/bench.py
 

@@ -138,6 +138,6 @@ def test_no_done_without_a_warning(begin: bytes, rest: bytes) -> None:
     events, pending = events_of([begin + rest])
     for event in [*events, pending]:
         if data_of(event) == b"[DONE]":
-            at = event.index(b"[DONE]") + 6
+            at = event.rindex(b"[DONE]") + 6
             for end in range(at, len(event)):
                 assert may_become_done(event[:end])

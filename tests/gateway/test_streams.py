@@ -259,11 +259,13 @@ def test_tool_calls_are_tokens_too() -> None:
 def test_time_per_output_token_is_taken_between_tokens_and_not_from_the_request() -> None:
     event = openai_event((("x-first-delay", "0.3"), ("x-delay", "0.02")), stream=True, max_tokens=11)
     assert event.time_to_first_token_seconds is not None
-    assert event.time_to_first_token_seconds >= 0.3
+    assert event.time_to_first_token_seconds >= 0.29
     assert event.time_per_output_token_seconds is not None
     assert event.raw_runtime_seconds is not None
-    assert event.time_per_output_token_seconds >= 0.02
-    assert event.time_per_output_token_seconds * 10 <= event.raw_runtime_seconds - event.time_to_first_token_seconds
+    assert event.time_per_output_token_seconds >= 0.018
+    assert (
+        event.time_per_output_token_seconds * 10 <= event.raw_runtime_seconds - event.time_to_first_token_seconds + 1e-6
+    )
     assert event.chunk_gaps is not None
     assert event.chunk_gaps["count"] >= 12
 
@@ -299,7 +301,7 @@ def test_time_per_output_token_of_chunks_with_several_tokens_is_per_token() -> N
         assert per_token is not None
         assert first is not None
         assert raw is not None
-        assert 0.2 <= per_token * 20 <= raw - first
+        assert 0.19 <= per_token * 20 <= raw - first + 1e-6
 
     run(scenario())
 
@@ -363,7 +365,7 @@ def test_a_ping_in_the_silence_before_the_first_token_gets_through_and_is_no_tok
             await client.rest_of_chunks()
             (recorded,) = await gateway.events(1)
         assert recorded.time_to_first_token_seconds is not None
-        assert recorded.time_to_first_token_seconds > 0.1
+        assert recorded.time_to_first_token_seconds > 0.09
         assert recorded.completion_tokens == 1
 
     run(scenario())
