@@ -6,7 +6,6 @@ from typing import Any
 import msgspec
 
 from gateway.encoding import UndecodableBody, decoded
-from gateway.splice import include_usage, replace_model
 
 USAGE_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Where OpenAI's dialect takes `stream_options.include_usage`."""
@@ -60,13 +59,6 @@ def read_ask(body: bytes, coding: str, limit: int) -> Ask:
 
 def _choices(n: Any) -> int | None:
     return n if isinstance(n, int) and not isinstance(n, bool) and 0 < n <= MAX_CHOICES else None
-
-
-def outgoing_body(body: bytes, *, inject: bool, model: str | None) -> bytes:
-    """The body as the upstream gets it: with usage asked for and the upstream's model name, if so wanted."""
-    if model is not None:
-        body = replace_model(body, model)
-    return include_usage(body) if inject else body
 
 
 def route_of(path: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from gateway.ask import LARGE_BODY, USAGE_ROUTES, Ask, outgoing_body, read_ask, route_of
+from gateway.ask import LARGE_BODY, USAGE_ROUTES, Ask, read_ask, route_of
 from gateway.client_reply import ClientReply
 from gateway.deadlines import Deadlines
 from gateway.encoding import UndecodableBody
@@ -25,6 +25,7 @@ from gateway.recorder import BytesPerToken, Recorder
 from gateway.refusal import Refusal, refusal_reply
 from gateway.reply import BodyReader, WholeBody
 from gateway.routes import Config, Route, Upstream
+from gateway.splice import include_usage, replace_model
 from gateway.upstream import Pool, Reply, UpstreamError
 from stream.events import RequestEvent, encode_event
 
@@ -147,25 +148,30 @@ class Proxy:
     async def _open(self, exchange: Exchange, route: Route, body: bytes, coding: str) -> bool:
         """Send the request; true when the upstream was asked for usage on our own account.
 
-        An upstream that refuses `stream_options` is asked once more without, and remembered.
+        An upstream that refuses `stream_options` is asked once more without, and remembered if that was it.
         """
         recorder, ask, name = exchange.recorder, exchange.recorder.ask, route.upstream.name
-        model = route.model if route.model != ask.model and not coding else None
-        inject = (
+        if route.model is not None and route.model != ask.model and not coding:
+            body = replace_model(body, route.model)
+        asking = body
+        if (
             ask.stream
             and not ask.include_usage
             and not coding
             and recorder.route in USAGE_ROUTES
             and name not in self._refuses_usage
-        )
-        reply = await self._send(exchange, route, outgoing_body(body, inject=inject, model=model), identity=inject)
+        ):
+            asking = include_usage(body)
+        inject = asking is not body
+        reply = await self._send(exchange, route, asking, identity=inject)
         if not inject or reply.status not in (400, 422):
             return inject
         if await exchange.says(b"stream_options", _ERROR_BODY_LIMIT):
-            self._refuses_usage.add(name)
             recorder.attempts[-1].sent, recorder.attempts[-1].ended = reply.sent_at, monotonic()
             exchange.drop_reply()
-            await self._send(exchange, route, outgoing_body(body, inject=False, model=model), identity=False)
+            again = await self._send(exchange, route, body, identity=False)
+            if again.status not in (400, 422):  # else it was the client's own stream_options
+                self._refuses_usage.add(name)
         return False
 
     async def _send(self, exchange: Exchange, route: Route, body: bytes, *, identity: bool) -> Reply:

@@ -1,14 +1,13 @@
 """What requests ask for, and how they go out."""
 
 import gzip
-from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ask import KNOWN_ROUTES, MAX_CHOICES, NOTHING, Ask, outgoing_body, read_ask, route_of
+from gateway.ask import KNOWN_ROUTES, MAX_CHOICES, NOTHING, Ask, read_ask, route_of
 
 LIMIT = 1 << 20
 
@@ -71,19 +70,6 @@ def test_no_body_makes_reading_fail(body: bytes) -> None:
     ask = read_ask(body, "", LIMIT)
     assert ask.model is None or isinstance(ask.model, str)
     assert ask.choices is None or 0 < ask.choices <= MAX_CHOICES
-
-
-@pytest.mark.parametrize(
-    ("options", "out"),
-    [
-        ({"inject": False, "model": None}, b'{ "model":"a" }'),
-        ({"inject": False, "model": "b"}, b'{ "model":"b" }'),
-        ({"inject": True, "model": None}, b'{"stream_options":{"include_usage":true}, "model":"a" }'),
-        ({"inject": True, "model": "b"}, b'{"stream_options":{"include_usage":true}, "model":"b" }'),
-    ],
-)
-def test_outgoing_body(options: dict[str, Any], out: bytes) -> None:
-    assert outgoing_body(b'{ "model":"a" }', **options) == out
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,21 @@ def test_a_refusal_that_the_client_brought_on_itself_is_the_clients(shape: str) 
     run(scenario())
 
 
+@pytest.mark.parametrize("options", [{"foo": 1}, 5, {"include_usage": "yes"}])
+def test_a_clients_own_bad_stream_options_do_not_cost_the_others_their_usage(options: Any) -> None:
+    """The upstream refuses them with and without our asking: that says nothing of `include_usage`."""
+
+    async def scenario() -> None:
+        async with Odd() as upstream, serve(upstream.url) as gateway:
+            bad = await chat(gateway.url, "refuses_400", stream=True, stream_options=options)
+            good = await chat(gateway.url, "plain", stream=True)
+            asked = [(request.json.get("stream_options") or {}) for request in upstream.requests]
+        assert (bad.status, good.status) == (400, 200)
+        assert asked[-1] == {"include_usage": True}
+
+    run(scenario())
+
+
 def test_another_400_is_passed_on_as_it_is() -> None:
     async def scenario() -> None:
         async with OpenAILike() as upstream, serve(upstream.url) as gateway:
