@@ -21,7 +21,16 @@ MESSAGES: Any = [{"role": "user", "content": "hello there"}]
 TOOLS: Any = [
     {
         "type": "function",
-        "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+        "function": {
+            "name": "weather",
+            "strict": True,  # what the SDK's own stream parser asks of a tool
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+                "additionalProperties": False,
+            },
+        },
     }
 ]
 KEY = "sk-test"
