@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from gateway import __version__
-from gateway.control import Control, WorkerStatus
+from gateway.control import STOPPED, Control, WorkerStatus
 from gateway.guard import Guard, is_loopback
 from gateway.headers import Callers, load_salt
 from gateway.log import LogWriter, Retention
@@ -21,6 +21,7 @@ from gateway.own_paths import OwnPaths, is_health, is_own
 from gateway.proxy import Proxy
 from gateway.refusal import Refusal, refusal_reply
 from gateway.routes import Config
+from gateway.target import origin_form
 from stream.coefficients import Tables
 
 logger = logging.getLogger("trueclock.gateway")
@@ -136,7 +137,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
-        logger.error("the embedded stream has stopped: restart the gateway", exc_info=task.exception())
+        logger.error(STOPPED, exc_info=task.exception())
 
 
 class _Front:
@@ -149,7 +150,7 @@ class _Front:
         self._guard = guard
 
     async def handle(self, request: BaseRequest) -> web.StreamResponse:
-        path = request.raw_path.partition("?")[0]
+        path = (origin_form(request.raw_path) or "").partition("?")[0]
         try:
             self._guard.check(request)
             if is_own(path):

@@ -10,6 +10,8 @@ from gateway.encoding import UndecodableBody, decoded
 USAGE_ROUTES = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Where OpenAI's dialect takes `stream_options.include_usage`."""
 KNOWN_ROUTES = USAGE_ROUTES | {"/v1/embeddings", "/v1/models", "/v1/responses", "/v1/messages"}
+GENERATION_ROUTES = KNOWN_ROUTES - {"/v1/models"}
+"""Where a request has prompt tokens."""
 LARGE_BODY = 1 << 18
 """Bytes above which reading a body takes over half a millisecond: done off the loop."""
 MAX_CHOICES = 10**6

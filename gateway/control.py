@@ -21,6 +21,7 @@ from stream.embedded import EmbeddedStream
 POLL_SECONDS = 0.1
 SAVE_SECONDS = 1.0
 LOOK_SECONDS = 1.0  # between looks for the log of a new worker
+STOPPED = "the embedded stream has stopped: restart the gateway"
 _SLICE = 50  # events taken before the loop gets its turn: under a millisecond
 
 logger = logging.getLogger("trueclock.control")
@@ -40,9 +41,11 @@ class Control:
     def __init__(self, data_dir: Path, tables: Tables, workers: list[WorkerStatus], version: str) -> None:
         self.stream = EmbeddedStream(data_dir / "stream.sqlite", tables)
         self.version = version
+        self.stopped = False
         self._data_dir = data_dir
         self._workers = workers
         self._readers: dict[str, LogReader] = {}
+        self._unreadable: dict[Path, str] = {}
         self._saved_at = 0.0
         self._looked_at = -LOOK_SECONDS
         self._paths: list[Path] = []
@@ -53,13 +56,16 @@ class Control:
         keep_tables(data_dir, tables)
 
     async def run(self) -> None:
-        """Follow the logs until cancelled."""
-        while True:
-            busy = await self.catch_up()
-            if time.monotonic() - self._saved_at > SAVE_SECONDS:
-                self.stream.save()
-                self._saved_at = time.monotonic()
-            await asyncio.sleep(0.0 if busy else POLL_SECONDS)
+        """Follow the logs until cancelled; `stopped` says that it no longer does."""
+        try:
+            while True:
+                busy = await self.catch_up()
+                if time.monotonic() - self._saved_at > SAVE_SECONDS:
+                    self.stream.save()
+                    self._saved_at = time.monotonic()
+                await asyncio.sleep(0.0 if busy else POLL_SECONDS)
+        finally:
+            self.stopped = True
 
     async def catch_up(self) -> bool:
         """Take one slice of every log; whether there was anything."""
@@ -82,6 +88,8 @@ class Control:
             return False
         cursor = self.stream.cursor(name)
         batch = reader.read(cursor.row, _SLICE)
+        if reader.damage:
+            self._tell(path, reader.damage)
         if batch.rows or batch.missed:
             self.stream.take(name, batch.rows, batch.missed)
         return len(batch.rows) == _SLICE
@@ -90,15 +98,34 @@ class Control:
         try:
             reader = LogReader(path)
         except LogError as error:
-            logger.warning("%s", error)
+            self._tell(path, str(error))
             return None
         log_id = reader.identity()
-        if not log_id:  # its writer is making it just now
+        if not log_id:  # its writer is making it just now, or it is damaged
+            if reader.damage:
+                self._tell(path, reader.damage)
             reader.close()
             return None
+        self._unreadable.pop(path, None)
         self.stream.resume(name, log_id, reader.status()["last_row"])
         self._readers[name] = reader
         return reader
+
+    def _tell(self, path: Path, reason: str) -> None:
+        """A log cannot be read: say so once, until it can be."""
+        if path not in self._unreadable:
+            logger.warning("%s", reason)
+        self._unreadable[path] = reason
+
+    def _failing(self) -> str | None:
+        """Why events cannot be written, read or counted; None while they can."""
+        reasons = (
+            STOPPED if self.stopped else None,
+            *(worker.counts.failing for worker in self._workers),
+            *(self._unreadable.get(path) for path in self._paths),
+            self.stream.failing,
+        )
+        return next(filter(None, reasons), None)
 
     def log_status(self) -> dict[str, Any]:
         """The state of the event log over all workers."""
@@ -113,7 +140,7 @@ class Control:
                 "retention": sum(cursor.missed for cursor in self.stream.cursors.values()),
                 "unreadable": sum(cursor.unreadable for cursor in self.stream.cursors.values()),
             },
-            "failing": next((count.failing for count in counts if count.failing), self.stream.failing),
+            "failing": self._failing(),
             "slowest_commit_seconds": max((count.slowest_commit_seconds for count in counts), default=0.0),
         }
 
@@ -161,7 +188,7 @@ class _GatewayCollector(Collector):
         log = self._control.log_status()
         yield InfoMetricFamily("trueclock_build", "The program's version.", {"version": self._control.version})
         yield GaugeMetricFamily("trueclock_requests_in_flight", "Requests in flight.", self._control.active())
-        yield GaugeMetricFamily("trueclock_event_log_rows", "Events held in the log.", log["rows"])
+        yield GaugeMetricFamily("trueclock_event_log_rows", "Rows from the oldest held to the newest.", log["rows"])
         yield GaugeMetricFamily("trueclock_event_log_bytes", "Bytes that the log's data take.", log["bytes"])
         yield GaugeMetricFamily("trueclock_event_log_backlog", "Events not enriched yet.", log["backlog"])
         yield GaugeMetricFamily(
@@ -170,7 +197,9 @@ class _GatewayCollector(Collector):
             log["slowest_commit_seconds"],
         )
         yield GaugeMetricFamily(
-            "trueclock_event_log_failing", "1 while events cannot be written.", float(log["failing"] is not None)
+            "trueclock_event_log_failing",
+            "1 while events cannot be written, read or counted.",
+            float(log["failing"] is not None),
         )
         dropped = CounterMetricFamily("trueclock_events_dropped", "Events lost, by reason.", labels=["reason"])
         for reason, count in log["dropped"].items():

@@ -87,15 +87,15 @@ class _Zstd:
 
 
 class _Bounded:
-    """Steps until the coding wants more input, or the limit is passed; after a failure it only fails."""
+    """Steps until the coding wants more input, or one feed passes the limit; after a failure it only fails."""
 
     def __init__(self, coding: _Coding, limit: int) -> None:
         self._coding = coding
-        self._left = limit
+        self._limit = limit
         self._failed: str | None = None
 
     def feed(self, data: bytes) -> bytes:
-        parts, more = [], self._failed is None
+        parts, left, more = [], self._limit, self._failed is None
         while more:
             try:
                 plain, data, more = self._coding.step(data)
@@ -103,8 +103,8 @@ class _Bounded:
                 self._failed = "the body is not in the coding it names"
                 break
             parts.append(plain)
-            self._left -= len(plain)
-            if self._left < 0:
+            left -= len(plain)
+            if left < 0:
                 self._failed = "the decoded body is larger than the limit"
                 break
         if self._failed is not None:
@@ -113,7 +113,7 @@ class _Bounded:
 
 
 def decoder(coding: str, limit: int) -> Decoder | None:
-    """A decoder for a Content-Encoding that yields at most `limit` bytes; None for identity.
+    """A decoder for a Content-Encoding that yields at most `limit` bytes a feed; None for identity.
 
     Raises UndecodableBody for a coding (or a chain of codings) that is not known here.
     """

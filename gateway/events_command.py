@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 
-from gateway.log import LogReader, delete_caller, log_files
+from gateway.log import LogError, LogReader, delete_caller, log_files
 from stream.coefficients import Tables, load_tables, tables_from_json
 from stream.command import UsageError
 from stream.enrich import enrich
@@ -84,6 +84,8 @@ def _follow(readers: list[LogReader], last: dict[Path, int], moment: float, show
         for row, event in reader.read(after, 1000).rows:
             last[reader.path] = row
             show(event)
+        if reader.damage:
+            raise LogError(reader.damage)
 
 
 class _Printer:

@@ -9,7 +9,7 @@ from gateway.encoding import Decoder, UndecodableBody, decoder
 from gateway.headers import to_client
 from gateway.recorder import Recorder
 from gateway.refusal import Refusal
-from gateway.reply import COPY_LIMIT, BodyReader, EventStreamBody, WholeBody
+from gateway.reply import COPY_LIMIT, BodyReader, EventStreamBody, SizedEventStream, WholeBody
 from gateway.upstream import Reply
 from stream.events import RequestEvent
 
@@ -59,6 +59,7 @@ class Exchange:
         self._unread.clear()
         if self.reply is not None:
             self.reply.close()
+            self.reply = None
 
     def source(self) -> Callable[[], Awaitable[bytes]]:
         """What gives the reply's next bytes, those read ahead first; b"" at its end."""
@@ -90,10 +91,12 @@ class Exchange:
         self.recorder.status = reply.status
         self.client = ClientReply(self.request, reply.status, reply.reason or "", headers, sized=sized)
         reader: BodyReader
-        if stream and known:
+        if not stream or not known:
+            reader = WholeBody(length, coding, keep=ok and b"json" in kind)
+        elif strip or length is None:
             reader = EventStreamBody(strip=strip, decoder=decoding)
         else:
-            reader = WholeBody(length, coding, keep=ok and b"json" in kind)
+            reader = SizedEventStream(length, decoder=decoding)
         self.recorder.reader = reader
         return reader, self.client
 
@@ -104,15 +107,6 @@ class Exchange:
         if self.client is not None:
             self.recorder.backpressure = self.client.stalled_seconds
         return self.recorder.event(at)
-
-    def origin_form(self) -> str:
-        """The request's target as a path and query, as it came."""
-        target = self.request.raw_path
-        if target.startswith("/"):
-            return target
-        if "://" in target:  # absolute form, as clients send it to what they take for a forward proxy
-            return "/" + target.split("://", 1)[1].partition("/")[2]
-        raise Refusal(400, "invalid_target", "the request's target is not a path")
 
 
 def _described(reply: Reply) -> tuple[bytes, str, int | None]:

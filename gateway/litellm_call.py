@@ -13,6 +13,7 @@ from gateway.litellm_dialect import (
     error_body,
     error_event,
     error_reply,
+    secrets_of,
 )
 from gateway.routes import Route, Timeouts
 from gateway.upstream import UpstreamError
@@ -44,24 +45,23 @@ async def call(
     `module` gives litellm. A failure before the first chunk is a reply with an error's
     status; one after it is an error event and a `BrokenReply`.
     """
-    timeouts, secret = route.upstream.timeouts, route.upstream.api_key
+    timeouts, secrets = route.upstream.timeouts, secrets_of(route, request[2])
     try:
         arguments = call_arguments(route, *request)
-        secret = arguments.get("api_key")
         async with asyncio.timeout(min(timeouts.first_byte, timeouts.total)):
             answer = await module().acompletion(**arguments)
             first = await anext(aiter(answer), None) if arguments.get("stream") else None
     except Exception as error:  # noqa: BLE001 - litellm raises what its providers' clients raise
-        await _fail(handoff, error, secret)
+        await _fail(handoff, error, secrets)
         return
     if arguments.get("stream"):
-        await _stream(handoff, answer, first, timeouts, secret)
+        await _stream(handoff, answer, first, timeouts, secrets)
     else:
         await _whole(handoff, 200, completion_bytes(answer.model_dump(exclude_none=True)))
 
 
-async def _fail(handoff: Handoff, error: Exception, secret: str | None) -> None:
-    reply = error_reply(error, secret)
+async def _fail(handoff: Handoff, error: Exception, secrets: list[str]) -> None:
+    reply = error_reply(error, secrets)
     more = (("Retry-After", reply.retry_after),) if reply.retry_after else ()
     await _whole(handoff, reply.status, error_body(reply), more)
 
@@ -72,14 +72,14 @@ async def _whole(handoff: Handoff, status: int, body: bytes, more: tuple[tuple[s
     handoff.finish()
 
 
-async def _stream(handoff: Handoff, answer: Any, first: Any, timeouts: Timeouts, secret: str | None) -> None:
+async def _stream(handoff: Handoff, answer: Any, first: Any, timeouts: Timeouts, secrets: list[str]) -> None:
     handoff.start(Head(200, (_SSE,)))
     try:
         async with asyncio.timeout(timeouts.total):
             await _chunks(handoff, answer, first)
         handoff.finish()
     except Exception as error:  # noqa: BLE001 - as above
-        await handoff.put(error_event(error_reply(error, secret)))
+        await handoff.put(error_event(error_reply(error, secrets)))
         handoff.finish(BrokenReply("the upstream broke off"))
     finally:
         await _close(answer)

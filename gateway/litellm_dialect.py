@@ -5,7 +5,7 @@ Nothing here imports litellm. `call_arguments` makes the keyword arguments of on
 raised.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -38,6 +38,8 @@ _CLIENT_MAY_SET = frozenset({
 })  # fmt: skip
 # Providers that sign with credentials of a cloud: the caller's bearer token is not one of theirs.
 _SIGNED = frozenset({"bedrock", "sagemaker", "sagemaker_chat", "sagemaker_nova", "vertex_ai", "vertex_ai_beta", "oci"})
+_NO_SECRETS = frozenset({"model", "api_base", "base_url", "api_version", "custom_llm_provider", "aws_region_name"})
+_SHORTEST_SECRET = 8
 _NO_RETRIES = {"num_retries": 0, "max_retries": 0, "drop_params": True}
 _MESSAGE_CHARS = 2_000
 _ERROR_STATUSES = range(400, 600)
@@ -86,6 +88,14 @@ def _caller_key(provider: str, params: Mapping[str, Any], authorization: str | N
     return {"api_key": token.strip()}
 
 
+def secrets_of(route: Route, authorization: str | None) -> list[str]:
+    """What a message to the client must not quote: an entry's parameters but for those that say where to, a key."""
+    params = route.upstream.params
+    given = [value for name, value in params.items() if isinstance(value, str) and name not in _NO_SECRETS]
+    given.append((authorization or "").partition(" ")[2].strip())
+    return [value for value in given if len(value) >= _SHORTEST_SECRET]
+
+
 def chunk_bytes(chunk: Mapping[str, Any]) -> bytes:
     """One chunk (dumped without its nulls) as an event.
 
@@ -108,14 +118,14 @@ def completion_bytes(answer: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode({**answer, "choices": choices})
 
 
-def error_reply(error: Exception, secret: str | None) -> ErrorReply:
-    """What the client gets for an exception of litellm's: never a traceback, never the key `secret`."""
+def error_reply(error: Exception, secrets: Collection[str]) -> ErrorReply:
+    """What the client gets for an exception of litellm's: never a traceback, never one of the `secrets`."""
     if isinstance(error, BadCall):
         return ErrorReply(400, str(error))
     if isinstance(error, TimeoutError):
         return ErrorReply(504, "the provider did not answer in time")
     message = str(error).partition("Traceback (most recent call last)")[0]
-    if secret:
+    for secret in secrets:
         message = message.replace(secret, "***")
     line = " ".join(message.split())[:_MESSAGE_CHARS] or type(error).__name__
     return ErrorReply(_status(error), line, _retry_after(error))

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 SCHEMA_VERSION = 1
@@ -26,6 +27,8 @@ _RETRY_SECONDS = 0.005
 _GIVE_UP_SECONDS = 1.0
 _PRUNE_AT_ONCE = 64
 _CHECK_SECONDS = 1.0
+_EXPIRE_AGAIN_SECONDS = 0.05  # between steps while more is to expire: 1280 events a second at next to no cost
+_PAGE_ROWS = 1000
 _PRIMARY_CODE = 0xFF  # of SQLite's extended error codes
 _ERASE_AT_ONCE = 500
 _ERASE_PATIENCE = 5.0
@@ -36,6 +39,10 @@ logger = logging.getLogger("trueclock.log")
 
 class LogError(OSError):
     """The log cannot be used; `str(error)` is one line: what, where, what to do."""
+
+
+class NewerLogError(LogError):
+    """A newer program wrote the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ def _open_file(path: Path, mode: str, patience: float) -> sqlite3.Connection:
 def _migrate(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
-        raise LogError(
+        raise NewerLogError(
             f"{path}: written by a newer trueclock (log version {version}, this one knows {SCHEMA_VERSION}); "
             "upgrade trueclock, or use another --data-dir"
         )
@@ -123,7 +130,7 @@ class LogWriter:
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[float, str | None, bytes]] = []
-        self._tick: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self._first_try = 0.0
         self._next_check = 0.0
         self._prune = False
@@ -131,28 +138,32 @@ class LogWriter:
         self._db: sqlite3.Connection | None = None
         try:
             self._db = open_log(path)
+        except NewerLogError:
+            raise
         except LogError as error:
-            if "newer trueclock" in str(error):
-                raise
             self._fail(str(error))
+        self._expiry = self._loop.call_later(_CHECK_SECONDS, self._expire)
 
     def append(self, ended: float, caller: str | None, event: bytes) -> asyncio.Future[None]:
-        """Add one event; the future is done when it is committed, or given up and counted."""
-        self._waiting.append((ended, caller, event))
-        tick = self._tick
-        if tick is None:
-            tick = self._tick = self._loop.create_future()
+        """Add one event; the future is done when it is committed, or given up and counted.
+
+        Each has a future of its own: whoever stops waiting cancels nobody else's, and loses no event.
+        """
+        if not self._waiting:
             self._loop.call_soon(self._flush)
-        return tick
+        waiter = self._loop.create_future()
+        self._waiting.append((ended, caller, event))
+        self._waiters.append(waiter)
+        return waiter
 
     def _flush(self) -> None:
-        rows, tick = self._waiting, self._tick
+        rows = self._waiting
         if not rows:
             return
         began = time.monotonic()
         try:
             self._commit(rows)
-        except (sqlite3.Error, ValueError) as error:  # ValueError: text that is no Unicode
+        except sqlite3.Error as error:
             if self._retry(error, began):
                 return
             self.counts.dropped += len(rows)
@@ -163,11 +174,13 @@ class LogWriter:
         self.counts.commits += 1
         self.counts.slowest_commit_seconds = max(self.counts.slowest_commit_seconds, time.monotonic() - began)
         self._first_try = 0.0
-        self._waiting, self._tick = [], None
-        if tick is not None and not tick.done():
-            tick.set_result(None)
+        waiters = self._waiters
+        self._waiting, self._waiters = [], []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
-    def _retry(self, error: Exception, now: float) -> bool:
+    def _retry(self, error: sqlite3.Error, now: float) -> bool:
         """Another connection (a delete by hand) holds the file for a moment: wait off the loop, not for long."""
         if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or self._closing:
             return False
@@ -185,16 +198,20 @@ class LogWriter:
         if now >= self._next_check or self._next_check - now > _CHECK_SECONDS:
             self._next_check = now + _CHECK_SECONDS
             self._prune = True
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with db:
+            db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT INTO events (ended, caller, event) VALUES (?, ?, ?)", rows)
             if self._prune:
                 self._prune = self._prune_some(db, now, len(rows))
-            db.execute("COMMIT")
-        except (sqlite3.Error, ValueError):
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+
+    def _expire(self) -> None:
+        """Retention by age goes on while no events come. What cannot be deleted now is tried again."""
+        more = False
+        if self._db is not None:
+            with suppress(sqlite3.Error), self._db as db:
+                db.execute("BEGIN IMMEDIATE")
+                more = self._prune_some(db, self._wall(), 0)
+        self._expiry = self._loop.call_later(_EXPIRE_AGAIN_SECONDS if more else _CHECK_SECONDS, self._expire)
 
     def _reopen(self) -> sqlite3.Connection:
         try:
@@ -205,11 +222,12 @@ class LogWriter:
 
     def _prune_some(self, db: sqlite3.Connection, now: float, added: int) -> bool:
         """Delete a few of the oldest rows if they are to go, more than were added, so that no tick is long and the
-        file shrinks all the same; whether there may be more of them.
+        file shrinks all the same; whether there may be more of them. Size counts only where something was added:
+        what came last then stays, and an idle file does not grow.
         """
         few = max(_PRUNE_AT_ONCE, 2 * added)
         oldest = db.execute("SELECT row, ended FROM events ORDER BY row LIMIT ?", (few,)).fetchall()
-        if used_bytes(db) > self._retention.bytes:
+        if added and used_bytes(db) > self._retention.bytes:
             newest = db.execute("SELECT max(row) FROM events").fetchone()[0]
             rows = [row for row, _ in oldest if row <= newest - added]  # what has just come stays
         else:
@@ -230,6 +248,7 @@ class LogWriter:
     def close(self) -> None:
         """Commit what waits and close the file."""
         self._closing = True
+        self._expiry.cancel()
         if self._db is not None:
             self._db.execute(f"PRAGMA busy_timeout={_GIVE_UP_SECONDS * 1000:.0f}")
         self._flush()
@@ -254,10 +273,14 @@ class Batch:
 
 
 class LogReader:
-    """Reads a log by cursor, from any process. The cursor itself is the reader's own affair."""
+    """Reads a log by cursor, from any process. The cursor itself is the reader's own affair.
+
+    `damage` says what made the file unreadable after it was opened; such a file does not heal.
+    """
 
     def __init__(self, path: Path, patience: float = 0.0) -> None:
         self.path = path
+        self.damage: str | None = None
         self._db = open_log(path, read_only=True, patience=patience)
         try:
             self._status = self._read_status()
@@ -266,7 +289,7 @@ class LogReader:
             raise LogError(f"{path}: the event log cannot be read: {error}") from None
 
     def read(self, after: int, limit: int) -> Batch:
-        """Up to `limit` events after row `after`; none while the file is being created or is locked."""
+        """Up to `limit` events after row `after`; none while the file is being created or locked, or is damaged."""
         try:
             rows = self._db.execute(
                 "SELECT row, event FROM events WHERE row > ? ORDER BY row LIMIT ?", (after, limit)
@@ -274,36 +297,58 @@ class LogReader:
             if rows and rows[0][0] == after + 1:
                 return Batch(rows)
             pruned_to: int = self._db.execute("SELECT pruned_to FROM log").fetchone()[0]
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError as error:
+            self._note(error)
             return Batch([])
         if rows:  # retention may have gone on between the two looks
             pruned_to = min(pruned_to, rows[0][0] - 1)
         return Batch(rows, max(pruned_to - after, 0))
 
     def since(self, moment: float) -> Iterator[tuple[float, int, bytes]]:
-        """Events that ended at or after `moment` (seconds since 1970), as (ended, row, event), in their order."""
-        if self._made():
-            yield from self._db.execute("SELECT ended, row, event FROM events WHERE ended >= ? ORDER BY row", (moment,))
+        """Events that ended at or after `moment` (seconds since 1970), as (ended, row, event), in their order.
+
+        A page at a time: a statement left open would keep the write-ahead log from being emptied.
+        """
+        query = f"SELECT ended, row, event FROM events WHERE ended >= ? AND row > ? ORDER BY row LIMIT {_PAGE_ROWS}"
+        row = 0
+        while page := self._select(query, moment, row):
+            yield from page
+            row = page[-1][1]
 
     def row_before(self, moment: float) -> int:
         """The number of the last row that ended before `moment`."""
-        if not self._made():
-            return 0
-        found = self._db.execute("SELECT max(row) FROM events WHERE ended < ?", (moment,)).fetchone()
-        return found[0] or 0
+        found = self._select("SELECT max(row) FROM events WHERE ended < ?", moment)
+        return (found[0][0] or 0) if found else 0
+
+    def _select(self, query: str, *values: float) -> list[Any]:
+        try:
+            return self._db.execute(query, values).fetchall() if self._made() else []
+        except sqlite3.Error as error:
+            raise LogError(f"{self.path}: the event log cannot be read: {error}") from None
 
     def status(self) -> dict[str, int]:
-        """Rows and bytes held, and the last row number given; as they last were while the file is locked."""
-        with suppress(sqlite3.OperationalError):
+        """Rows, bytes held and the last row number given; as they last were while the file cannot be read.
+
+        Rows are counted by their numbers, from the oldest held to the newest: those erased in between too.
+        """
+        try:
             self._status = self._read_status()
+        except sqlite3.DatabaseError as error:
+            self._note(error)
         return self._status
 
     def identity(self) -> str:
-        """The file's own id, made with it; "" while it is being created or is locked."""
+        """The file's own id, made with it; "" while it is being created or locked, or is damaged."""
         try:
             return self._db.execute("SELECT id FROM log").fetchone()[0] or ""
-        except sqlite3.OperationalError:
+        except sqlite3.DatabaseError as error:
+            self._note(error)
             return ""
+
+    def _note(self, error: sqlite3.DatabaseError) -> None:
+        """Keep what says that the file is damaged; that it is locked or only being made will pass."""
+        if not isinstance(error, sqlite3.OperationalError):
+            self.damage = f"{self.path}: the event log cannot be read: {error}"
 
     def _made(self) -> bool:
         """Whether the writer has made its tables already."""

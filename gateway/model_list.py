@@ -76,15 +76,15 @@ class _Entry:
         model_node = _required(self._fields["litellm_params"], self._params, "model")
         self._check_stars(model_node)
         given = model_node.text()
-        provider, model = split_model(given, self._text("custom_llm_provider"))
+        provider, model = split_model(given, self._line("custom_llm_provider"))
         if provider is None:
             raise self._unknown_provider(model_node, given)
         if provider not in DIALECT:
             return self._name, Route(self._translated(provider, given), model)
         return self._name, self._dialect(provider, DIALECT[provider], model)
 
-    def _text(self, key: str) -> str | None:
-        return (self._params[key].text() or None) if key in self._params else None
+    def _line(self, key: str) -> str | None:
+        return (_line(self._params[key]) or None) if key in self._params else None
 
     def _check_stars(self, model_node: Node) -> None:
         if self._name.count("*") > 1:
@@ -107,7 +107,7 @@ class _Entry:
             provider=provider_name(provider),
             root=base.root,
             drops_v1=base.drops_v1 or (known.drops_v1 and base.bare),
-            api_key=self._text("api_key"),
+            api_key=self._line("api_key"),
             headers=self._headers(),
             timeouts=self._own_timeouts(),
         )
@@ -126,7 +126,7 @@ class _Entry:
     def _headers(self) -> tuple[tuple[str, str], ...]:
         nodes = self._params["extra_headers"].mapping() if "extra_headers" in self._params else {}
         headers = [(name, _header_value(name, node)) for name, node in nodes.items()]
-        organization = self._text("organization")
+        organization = self._line("organization")
         return (*headers, *((("OpenAI-Organization", organization),) if organization else ()))
 
     def _own_timeouts(self) -> Timeouts:
@@ -160,7 +160,7 @@ class _Entry:
             name=_name_of(base) or provider,
             provider=provider_name(provider),
             root="",
-            api_key=self._text("api_key"),
+            api_key=self._line("api_key"),
             timeouts=self._own_timeouts(),
             transport="litellm",
             params=params | {"custom_llm_provider": provider},
@@ -185,11 +185,16 @@ def _name_of(base: Node | None) -> str | None:
 
 def _header_value(name: str, node: Node) -> str:
     """The value of an extra header; its name and value must fit HTTP and leave the framing alone."""
-    value = node.text()
     if not _HEADER_NAME.fullmatch(name):
         raise node.error("not a header name")
     if name.lower() in _FRAMING:
         raise node.error("this header belongs to the connection and cannot be set")
+    return _line(node)
+
+
+def _line(node: Node) -> str:
+    """A text that goes into a header; the line's end that a mounted secret comes with is left off."""
+    value = node.text().removesuffix("\n").removesuffix("\r")
     if not value.isascii() or any(char in value for char in "\r\n\0") or value != value.strip():
         raise node.error("a header's value is one line of ASCII without spaces around it")
     return value

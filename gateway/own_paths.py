@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from gateway.control import Control
+from gateway.control import STOPPED, Control
 from gateway.refusal import Refusal
 from stream.events import EnrichedEvent, encode_enriched
 
@@ -51,6 +51,8 @@ class OwnPaths:
         """Answer one request for `path` (without its query); raises Refusal for what is not there."""
         if request.method not in ("GET", "HEAD"):
             raise Refusal(405, "method_not_allowed", f"{path} answers GET")
+        if path == "/health/ready" and self._control.stopped:
+            return web.Response(status=503, body=f"{STOPPED}\n".encode(), content_type="text/plain")
         if path in ("/health/live", "/health/ready"):
             return web.Response(body=b"ok\n", content_type="text/plain")
         if path == "/metrics":

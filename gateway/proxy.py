@@ -7,6 +7,7 @@ happens to the recording changes or fails a request.
 import asyncio
 import logging
 import time
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -25,7 +26,8 @@ from gateway.recorder import BytesPerToken, Recorder
 from gateway.refusal import Refusal, refusal_reply
 from gateway.reply import BodyReader, WholeBody
 from gateway.routes import Config, Route, Upstream
-from gateway.splice import include_usage, replace_model
+from gateway.splice import rewritten
+from gateway.target import climbs, origin_form
 from gateway.upstream import Pool, Reply, UpstreamError
 from stream.events import RequestEvent, encode_event
 
@@ -111,7 +113,9 @@ class Proxy:
             recorder.status = failure.status
             await self._record(exchange)
             return refusal_reply(failure)
-        rest = b"" if recorder.reader is None or recorder.finished else recorder.reader.finish(at)
+        rest = b""
+        if recorder.reader is not None and not recorder.finished:
+            rest = recorder.reader.finish(at) + recorder.reader.held
         if not recorder.finished:
             await self._record(exchange)
         return await client.break_off(rest)
@@ -151,17 +155,13 @@ class Proxy:
         An upstream that refuses `stream_options` is asked once more without, and remembered if that was it.
         """
         recorder, ask, name = exchange.recorder, exchange.recorder.ask, route.upstream.name
-        if route.model is not None and route.model != ask.model and not coding:
-            body = replace_model(body, route.model)
+        model = route.model if route.model != ask.model else None
+        wanting = ask.stream and not ask.include_usage and recorder.route in USAGE_ROUTES
+        usage = wanting and name not in self._refuses_usage
         asking = body
-        if (
-            ask.stream
-            and not ask.include_usage
-            and not coding
-            and recorder.route in USAGE_ROUTES
-            and name not in self._refuses_usage
-        ):
-            asking = include_usage(body)
+        if not coding and (usage or model is not None):
+            rewrite = partial(rewritten, body, model, usage=usage)
+            asking, body = await asyncio.to_thread(rewrite) if len(body) > LARGE_BODY else rewrite()
         inject = asking is not body
         reply = await self._send(exchange, route, asking, identity=inject)
         if not inject or reply.status not in (400, 422):
@@ -182,7 +182,7 @@ class Proxy:
         else:
             headers = to_upstream(request.raw_headers, upstream, identity=identity)
             pool = self._pool(upstream)
-            target = upstream.target(exchange.origin_form())[len(pool.origin) :]
+            target = self._target(request, upstream)[len(pool.origin) :]
             try:
                 reply = await pool.send(request.method, target, headers, body)
             except UpstreamError as error:
@@ -194,6 +194,15 @@ class Proxy:
         exchange.reply = reply
         attempt.replied, attempt.connected, attempt.status = monotonic(), reply.connected_at, reply.status
         return reply
+
+    @staticmethod
+    def _target(request: BaseRequest, upstream: Upstream) -> str:
+        path = origin_form(request.raw_path)
+        if path is None:
+            raise Refusal(400, "invalid_target", "the request's target is not a path")
+        if upstream.has_path and climbs(path):
+            raise Refusal(400, "invalid_target", "the request's target leads out of the upstream's base path")
+        return upstream.target(path)
 
     async def _translated(self, request: BaseRequest, route: Route, body: bytes) -> Reply:
         assert self._litellm is not None

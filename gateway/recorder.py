@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.ask import MAX_CHOICES, NOTHING, Ask
+from gateway.ask import GENERATION_ROUTES, MAX_CHOICES, NOTHING, Ask
 from gateway.reply import BodyReader, EventStreamBody
 from gateway.usage import MAX_TEXT, Facts, Usage
 from stream.events import RequestEvent
@@ -177,7 +177,7 @@ class Recorder:
             return None
         if reader.facts.error:
             return "error_in_reply"
-        if not isinstance(reader, EventStreamBody) or reader.done or not reader.deltas:
+        if not isinstance(reader, EventStreamBody) or reader.done or not (reader.deltas and reader.readable):
             return None
         return None if reader.facts.finish_reason else "truncated"
 
@@ -208,16 +208,18 @@ class Recorder:
         reader = self.reader
         if not isinstance(reader, EventStreamBody) or reader.done or reader.facts.finish_reason:
             return False
-        return sum(counted.values()) > (usage.completion or 0)
+        return not reader.readable or sum(counted.values()) > (usage.completion or 0)
 
     def _estimate(self, said: Usage | None, counted: dict[int, int]) -> Usage | None:
         """Tokens of a reply that did not say them all: a token a chunk, and the upstream's usual prompt ratio."""
-        if not self.attempts or self.reader is None or not self._succeeded:
+        generates = self.ask.model is not None and self.route in GENERATION_ROUTES
+        if not (generates and self.attempts and self.reader is not None and self._succeeded):
             return said
         prompt = (said.prompt or None) if said else None
-        if prompt is None and self.bytes_per_token is not None and self.ask.model is not None:
+        if prompt is None and self.bytes_per_token is not None:
             prompt = self.bytes_per_token.estimate(self.body_bytes)
-        completion = sum(counted.values()) if isinstance(self.reader, EventStreamBody) and self.ask.model else None
+        counts = isinstance(self.reader, EventStreamBody) and self.reader.readable
+        completion = sum(counted.values()) if counts else None
         if prompt is None and completion is None:
             return said
         return Usage(prompt=prompt, cached=said.cached if said else None, completion=completion)

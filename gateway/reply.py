@@ -12,14 +12,15 @@ import msgspec
 from msgspec import UNSET
 
 from gateway.encoding import Decoder, UndecodableBody, decoded
-from gateway.splice import without_null_usage
+from gateway.splice import UNREADABLE, without_null_usage
 from gateway.sse import EventSplitter, data_of, ends_stream, may_become_done
-from gateway.usage import Chunk, Facts, Usage, chunk_facts, decode_chunk, event_facts, merge, reply_facts
+from gateway.usage import Chunk, Facts, chunk_facts, decode_chunk, event_facts, merge, reply_facts
 
 EVENT_LIMIT = 4 << 20
 """Bytes of one stream event that are kept for reading; a longer one (an image, say) passes unread."""
 COPY_LIMIT = 64 << 20
-"""Bytes of a reply that are kept to read its usage, and that a compressed one may unfold to."""
+"""Bytes of a reply that are kept to read its usage, and that a compressed one, or one read of a stream, may
+unfold to."""
 GAPS_KEPT = 10_000
 
 _decode = msgspec.json.Decoder().decode
@@ -78,7 +79,7 @@ class WholeBody:
             return
         try:
             self.facts = reply_facts(_decode(decoded(b"".join(copy), self._coding, COPY_LIMIT)))
-        except (UndecodableBody, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (UndecodableBody, *UNREADABLE):
             self.facts = Facts()
 
 
@@ -97,6 +98,8 @@ class EventStreamBody:
         self.last_token_at: float | None = None
         self.reasoning_streamed = False
         self.done = False
+        self.readable = True
+        """False: a compressed stream that passes could not be decoded; what was read of it is not all."""
         self.deltas: dict[int, int] = {}
         self.reads = 0
         self._times: array[float] = array("d")
@@ -118,7 +121,7 @@ class EventStreamBody:
         if self._short and data.startswith(b"data: ") and data.find(b"\n\n") == len(data) - 2:
             try:
                 chunk = decode_chunk(data[6:-2])
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except UNREADABLE:
                 return self._events(data, at)
             if self._one_more(chunk, at):
                 return without_null_usage(data) if self._strip and chunk.usage is None else data
@@ -131,6 +134,7 @@ class EventStreamBody:
         except UndecodableBody:
             if self._strip:
                 raise
+            self.readable = False
             return data
         out = self._events(plain, at)
         if self._strip:
@@ -192,7 +196,6 @@ class EventStreamBody:
         value = data_of(event)
         if ends_stream(value):
             self.done = self.complete = True
-            self.held = event
             return b""
         if not value:
             return event
@@ -200,7 +203,7 @@ class EventStreamBody:
             chunk = decode_chunk(value)
         except msgspec.ValidationError:
             return self._other_event(event, value, at)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return event  # no JSON: somebody's own business
         usage = chunk.usage
         if not self._one_more(chunk, at):
@@ -214,7 +217,7 @@ class EventStreamBody:
     def _other_event(self, event: bytes, value: bytes, at: float) -> bytes:
         try:
             document: Any = _decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return event
         self._learn(event_facts(document), at)
         if self._strip and isinstance(document, dict) and "usage" in document and document["usage"] is None:
@@ -283,7 +286,19 @@ class EventStreamBody:
             "max": max(ordered[last], self._largest_gap),
         }
 
-    @property
-    def usage(self) -> Usage | None:
-        """Usage as the upstream said it, None when it never did."""
-        return self.facts.usage
+
+class SizedEventStream(EventStreamBody):
+    """A stream of known length, passed as it is: the read that reaches its end is held back, with [DONE] or without."""
+
+    def __init__(self, length: int, *, decoder: Decoder | None = None) -> None:
+        super().__init__(strip=False, decoder=decoder)
+        self._left = length
+
+    def feed(self, data: bytes, at: float) -> bytes:
+        self._left -= len(data)
+        out = super().feed(data, at)
+        if self._left > 0 or self.complete:
+            return out
+        out += self.finish(at)
+        self.held = out + self.held
+        return b""

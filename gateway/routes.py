@@ -47,6 +47,11 @@ class Upstream:
     transport: Literal["bytes", "litellm"] = "bytes"
     params: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
+    @property
+    def has_path(self) -> bool:
+        """Whether the base is more than a host, so that a path might lead out of it."""
+        return "/" in self.root.partition("://")[2]
+
     def target(self, raw_path: str) -> str:
         """The full URL for a request line's path and query, which stay as they came."""
         if self.drops_v1 and raw_path.startswith("/v1") and raw_path[3:4] in ("", "/", "?"):

@@ -8,8 +8,10 @@ import logging
 import signal
 import tempfile
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from gateway.app import Gateway, Settings, StartError, admin_address
 from gateway.config import Config, ConfigError, default_config, load_config
@@ -86,7 +88,7 @@ def demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _on_loop(main: "asyncio.Coroutine") -> None:  # type: ignore[name-defined]
+def _on_loop(main: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
     except ImportError:

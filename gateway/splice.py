@@ -5,15 +5,24 @@ Replies: take out again what asking for usage added. Nothing is ever re-serialis
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
 from gateway.sse import data_of
 
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
-_DEPTH = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding other people's JSON raises; the second also where a typed decoder has let a string pass unread."""
+
 _SPACE = b" \t\r\n"
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_KEY = re.compile(rb"[ \t\r\n,]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
+_SCALAR = re.compile(_STRING + rb"|[^ \t\r\n,\]}]*+", re.DOTALL)
+# All up to a bracket that stands in no string: a list of a million numbers costs hardly any Python. Not in one
+# step, though, as each holds the interpreter's lock for as long as it takes.
+_STEP = re.compile(rb'(?:[^"\[\]{}]{1,65536}+|' + _STRING + rb"){1,8}+[\[\]{}]?|[\[\]{}]", re.DOTALL)
+_DEPTH = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 # White space inside a data field that is cut into several lines: a line's own `data:` belongs to the framing.
 _GAP = rb"(?:[ \t\r\n]|(?<=[\r\n])data:)*"
 _NULL_USAGE = re.compile(
@@ -39,35 +48,31 @@ def members(document: bytes, start: int = 0) -> dict[bytes, Member]:
     if opening < 0 or document[start:opening].strip(_SPACE):
         return {}
     found: dict[bytes, Member] = {}
-    depth, value_at, text, key = 0, -1, b"", b""
-    for token in _TOKEN.finditer(document, opening):
-        mark = token.group()
-        depth += _DEPTH.get(mark, 0)
-        if depth > 1 or mark in (b"[", b"]"):
-            continue  # inside a value
-        if mark == b":":
-            key, value_at = _unescaped(text), token.end()
-        elif mark == b"," or depth == 0:
-            if value_at >= 0:
-                found[key] = _trimmed(document, value_at, token.start())
-            value_at = -1
-        elif value_at < 0:
-            text = mark  # a key
-        if depth == 0:
-            break
+    at = opening + 1
+    while key := _KEY.match(document, at):
+        at = _end_of_value(document, key.end())
+        found[_unescaped(key[1])] = Member(key.end(), at)
     return found
 
 
 def _unescaped(text: bytes) -> bytes:
-    return text[1:-1] if b"\\" not in text else msgspec.json.decode(text, type=str).encode("utf-8", "replace")
+    if b"\\" in text:
+        with suppress(*UNREADABLE):  # one that cannot be read is none of ours
+            return msgspec.json.decode(text, type=str).encode("utf-8", "replace")
+    return text[1:-1]
 
 
-def _trimmed(document: bytes, start: int, end: int) -> Member:
-    while start < end and document[start] in _SPACE:
-        start += 1
-    while end > start and document[end - 1] in _SPACE:
-        end -= 1
-    return Member(start, end)
+def _end_of_value(document: bytes, start: int) -> int:
+    if not document.startswith((b"[", b"{"), start):
+        scalar = _SCALAR.match(document, start)
+        return start if scalar is None else scalar.end()
+    depth = 0
+    for step in _STEP.finditer(document, start):
+        end = step.end()
+        depth += _DEPTH.get(document[end - 1 : end], 0)
+        if not depth:
+            return end
+    return len(document)
 
 
 def include_usage(body: bytes) -> bytes:
@@ -102,6 +107,15 @@ def replace_model(body: bytes, model: str) -> bytes:
     return body[: place.start] + msgspec.json.encode(model) + body[place.end :]
 
 
+def rewritten(body: bytes, model: str | None, *, usage: bool) -> tuple[bytes, bytes]:
+    """A request's body with the upstream's `model` (None: as it is), asking for usage if `usage`, and not asking.
+
+    The two are the same object where nothing is asked for.
+    """
+    plain = body if model is None else replace_model(body, model)
+    return include_usage(plain) if usage else plain, plain
+
+
 def without_null_usage(event: bytes) -> bytes:
     """Take a stream event's top-level `"usage": null` out with one comma; every other byte stays.
 
@@ -124,6 +138,6 @@ def _at_top(event: bytes, place: re.Match[bytes]) -> bool:
     rest = event[: place.start()] + event[place.end() :]
     try:
         left = msgspec.json.decode(data_of(rest))
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return isinstance(left, dict) and "usage" not in left

@@ -67,9 +67,13 @@ class Reply(Protocol):
 
 
 class _Connected(ResponseHandler):
-    """aiohttp's protocol of a connection, mended in two places. `used`: it has carried a request already."""
+    """aiohttp's protocol of a connection, mended in three places. `used`: it has carried a request already."""
 
     used = False
+
+    def is_connected(self) -> bool:
+        """Whether it may carry a request: not when something came unasked, or the next would get that as its reply."""
+        return super().is_connected() and not self.should_close
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Resume what was paused; aiohttp does so after every read, paused or not, for 3 µs each."""

@@ -202,16 +202,10 @@ def event_facts(document: Any) -> Facts:
     readable = []
     for place, choice in enumerate(choices):
         try:
-            readable.append(choice_delta(msgspec.convert({"index": place, **_object(choice)}, ChunkChoice)))
+            readable.append(msgspec.convert({"index": place, **_object(choice)}, ChunkChoice))
         except msgspec.ValidationError:
             continue
-    return Facts(
-        usage=usage_of(said.get("usage")),
-        model=_text(said.get("model")),
-        finish_reason=_finish(choices),
-        error=bool(said.get("error")),
-        deltas=readable,
-    )
+    return chunk_facts(Chunk(readable, said.get("model"), said.get("usage"), said.get("error")))
 
 
 def _typed_event_facts(said: dict[str, Any]) -> Facts:

@@ -23,6 +23,8 @@ class StackCounts(msgspec.Struct):
     requests: int = 0
     faster: int = 0
     extrapolated: int = 0
+    row: str | None = None
+    """the table's row that the last of them had"""
     slowdown: list[float] = msgspec.field(default_factory=lambda: hist.new(hist.RATIO))
 
     def __post_init__(self) -> None:
@@ -34,6 +36,7 @@ class StackCounts(msgspec.Struct):
         self.requests += 1
         self.raw += raw
         self.idealized += idealized
+        self.row = view.table_row
         if view.coverage == "extrapolated":
             self.extrapolated += 1
         if view.faster_than_idealized:
@@ -96,6 +99,7 @@ class PairCounts(msgspec.Struct, omit_defaults=True):
             "completed": self.completed,
             "completed_raw_seconds": self.completed_raw,
             "covered": counts.requests,
+            "table_row": counts.row,
             "extrapolated": counts.extrapolated,
             "raw_seconds": counts.raw,
             "idealized_seconds": counts.idealized,
@@ -131,7 +135,7 @@ class OperationCounts(msgspec.Struct, omit_defaults=True):
 
     def count(self, r: RequestEvent, error: str) -> None:
         """Count whatever is known of one request; `error` is its error type, empty when it succeeded."""
-        raw = r.raw_seconds
+        raw = r.raw_runtime_seconds  # without fallback: the time of a request that no upstream got is no runtime
         if raw is not None:
             hist.observe_in(self.server, error, hist.OPERATION_SECONDS, raw)
         if r.duration_seconds is not None:

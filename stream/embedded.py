@@ -20,6 +20,7 @@ from stream.metrics import Metrics, StateError
 
 STATE_VERSION = 1
 RECENT = 20
+_PATIENCE_SECONDS = 1.0  # with others that hold the file, at start and end: in between requests would wait too
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (log TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -63,7 +64,7 @@ class EmbeddedStream:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return self._load(sqlite3.connect(self._path, isolation_level=None, timeout=1.0))
+            return self._load(sqlite3.connect(self._path, isolation_level=None, timeout=_PATIENCE_SECONDS))
         except (sqlite3.Error, StateError, msgspec.MsgspecError, TypeError) as error:
             if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _NOT_NOW:
                 raise StreamStateError(
@@ -84,6 +85,7 @@ class EmbeddedStream:
             self.metrics.restore(db.execute("SELECT key, value FROM series").fetchall())
             for log, value in db.execute("SELECT log, value FROM cursors"):
                 self.cursors[log] = msgspec.json.decode(value, type=Cursor)
+            db.execute("PRAGMA busy_timeout=0")
         except BaseException:
             db.close()
             raise
@@ -162,12 +164,14 @@ class EmbeddedStream:
         """Sums and ratios by model, and whose measurement each model's row is, for the page."""
         found = self.metrics.summary(self.tables.reference)
         for model in found["models"]:
-            row = self.tables.row(self.tables.reference, model["model"])
+            name = model["table_row"]
+            row = self.tables.row(self.tables.reference, name) if name else None
             model["provenance"] = row.provenance if row else None
             model["proxy_of"] = row.proxy_of if row else None
         return found
 
     def close(self) -> None:
         """Save, and close the file."""
+        self._db.execute(f"PRAGMA busy_timeout={_PATIENCE_SECONDS * 1000:.0f}")
         self.save()
         self._db.close()

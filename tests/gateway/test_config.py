@@ -374,6 +374,9 @@ WRONG = [
     (entry("openai/m", extra_headers="{Host: h}"), "extra_headers.Host: this header belongs to the connection"),
     (entry("openai/m", extra_headers="{'a b': h}"), "not a header name"),
     (entry("openai/m", extra_headers=r'{a: "b\r\nc: d"}'), "a header's value is one line of ASCII"),
+    (entry("openai/m", api_key=r'"sk-1\nEvil: 2"'), "litellm_params.api_key: a header's value is one line of ASCII"),
+    (entry("openai/m", organization=r'"o\r\nEvil: 2"'), "organization: a header's value is one line of ASCII"),
+    (entry("openai/m", api_key='"sk-é"'), "api_key: a header's value is one line of ASCII"),
     (entry('"openai/*"'), "config.yaml:4: model_list[0] 'm': the model has a * but the model_name has none"),
     ("model_list:\n  - {model_name: '*a*', litellm_params: {model: b}}", "only one * is understood"),
     (f"trueclock: {{upstream: 'http://u:{SECRET}@h'}}", "config.yaml:1: trueclock.upstream: a URL with user or pass"),
@@ -458,3 +461,10 @@ def test_the_documented_example_can_be_used(tmp_path: Path, monkeypatch: pytest.
     assert config.default == default_config().default
     for provider, known in DIALECT.items():
         assert f"`{provider}`" in document, f"{provider} ({known.base}) is not documented"
+
+
+def test_the_line_end_of_a_mounted_secret_is_left_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", SECRET + "\n")
+    route = load(tmp_path, entry("openai/gpt-4o", api_key="os.environ/A_KEY")).route("m")
+    assert route is not None
+    assert route.upstream.api_key == SECRET

@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.handoff import LIMIT, Handoff, Head
-from gateway.litellm_dialect import BadCall, call_arguments, chunk_bytes, completion_bytes, error_body, error_reply
+from gateway.litellm_dialect import (
+    BadCall,
+    call_arguments,
+    chunk_bytes,
+    completion_bytes,
+    error_body,
+    error_reply,
+    secrets_of,
+)
 from gateway.routes import Route, Timeouts, Upstream
 
 CHAT = "/v1/chat/completions"
@@ -88,7 +96,7 @@ def test_whose_key_is_used(to: Route, authorization: str | None, key: str | None
 def test_what_is_no_call(path: str, body: bytes) -> None:
     with pytest.raises(BadCall) as raised:
         call_arguments(route(), path, body, None)
-    assert error_reply(raised.value, None).status == 400
+    assert error_reply(raised.value, ()).status == 400
 
 
 @pytest.mark.parametrize(
@@ -143,7 +151,7 @@ class OddError(Exception):
 def test_an_error_is_one_line_without_the_key(
     error: Exception, status: int, message: str, retry_after: str | None
 ) -> None:
-    reply = error_reply(error, SECRET)
+    reply = error_reply(error, [SECRET])
     assert (reply.status, reply.message, reply.retry_after) == (status, message, retry_after)
     assert json.loads(error_body(reply))["error"]["message"] == message
 
@@ -214,3 +222,13 @@ def test_importing_the_transport_does_not_import_litellm() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_entrys_parameters_are_secrets_but_for_where_it_leads() -> None:
+    params = {
+        "aws_secret_access_key": "shhh-shhh-shhh", "azure_ad_token": "token-of-azure", "api_base": "http://127.0.0.1:1",
+        "custom_llm_provider": "bedrock", "timeout": 5, "api_version": "2024-06-01",
+    }  # fmt: skip
+    route = Route(Upstream("bedrock", "aws.bedrock", "", transport="litellm", params=params), "m")
+    assert secrets_of(route, "Bearer sk-the-callers-own") == ["shhh-shhh-shhh", "token-of-azure", "sk-the-callers-own"]
+    assert secrets_of(route, None) == ["shhh-shhh-shhh", "token-of-azure"]

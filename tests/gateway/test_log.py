@@ -9,13 +9,24 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.control import Control
-from gateway.log import LogError, LogReader, LogWriter, Retention, delete_caller, log_files, open_log, used_bytes
+from gateway.log import (
+    LogError,
+    LogReader,
+    LogWriter,
+    NewerLogError,
+    Retention,
+    delete_caller,
+    log_files,
+    open_log,
+    used_bytes,
+)
 from stream.coefficients import load_tables
 
 DAY = 86_400.0
@@ -61,6 +72,10 @@ def rows_of(path: Path, after: int = 0, limit: int = 10**6) -> list[tuple[int, b
         reader.close()
 
 
+def reading(path: Path) -> closing[LogReader]:
+    return closing(LogReader(path))
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
     return tmp_path / "events-0.sqlite"
@@ -79,9 +94,44 @@ def test_what_one_tick_brings_is_one_commit(log: Path) -> None:
         writer.close()
         return len(ticks), counts.commits, counts.written
 
-    assert on_loop(scene) == (1, 2, 501)
+    assert on_loop(scene) == (500, 2, 501)
     assert [row for row, _ in rows_of(log)] == list(range(1, 502))
     assert [event for _, event in rows_of(log)][:3] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_who_stops_waiting_cancels_nobody_else_and_loses_no_event(log: Path, *, locked: bool) -> None:
+    written(log, [])
+    other = sqlite3.connect(log, isolation_level=None)
+
+    async def scene() -> None:
+        writer = LogWriter(log, FOREVER)
+
+        async def request(event: bytes) -> bytes:
+            await writer.append(NOW, None, event)
+            return event
+
+        if locked:
+            other.execute("BEGIN IMMEDIATE")
+        leaves, stays = (asyncio.create_task(request(event)) for event in (b"leaves", b"stays"))
+        await asyncio.sleep(0)  # both wait now, and the tick's commit comes next
+        if locked:
+            await asyncio.sleep(0.02)
+        leaves.cancel()
+        if locked:
+            late = asyncio.create_task(request(b"late"))
+            await asyncio.sleep(0.02)
+            other.execute("ROLLBACK")
+            assert await late == b"late"
+        assert await stays == b"stays"
+        assert leaves.cancelled() or await asyncio.wait([leaves])
+        assert leaves.cancelled()
+        assert (writer.counts.commits, writer.counts.dropped) == (1, 0)
+        writer.close()
+
+    on_loop(scene)
+    other.close()
+    assert [event for _, event in rows_of(log)] == [b"leaves", b"stays", b"late"][: 3 if locked else 2]
 
 
 def test_closing_commits_what_waits(log: Path) -> None:
@@ -106,6 +156,22 @@ def test_a_reader_goes_on_from_its_cursor(log: Path) -> None:
     assert reader.status()["rows"] == reader.status()["last_row"] == 11
     assert reader.status()["bytes"] > 0
     reader.close()
+
+
+def test_a_slow_reader_of_all_events_holds_nothing_open(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two pages the write-ahead log can be emptied, and no row is skipped or given twice."""
+    monkeypatch.setattr("gateway.log._PAGE_ROWS", 4)
+    written(log, [(NOW + number % 3, None, b"%d" % number) for number in range(30)])
+    with reading(log) as reader:
+        events = reader.since(NOW + 1)
+        seen = [next(events)[1]]
+        written(log, [(NOW + 1, None, b"later")])
+        other = sqlite3.connect(log, isolation_level=None)
+        busy, _, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        other.close()
+        assert not busy
+        seen += [row for _, row, _ in events]
+    assert seen == [*(row for row in range(1, 31) if row % 3 != 1), 31]
 
 
 def test_since_and_before(log: Path) -> None:
@@ -135,7 +201,48 @@ def test_a_quiet_gateway_keeps_its_newest_events(log: Path) -> None:
     assert [event for _, event in rows_of(log)] == [b"%d" % day for day in range(12, 20)]
 
 
-def test_old_events_go_a_few_at_a_time(log: Path) -> None:
+def test_old_events_go_while_no_requests_come(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.log._CHECK_SECONDS", 0.01)
+    clock = Clock()
+    written(log, [(NOW - 8 * DAY, None, b"old")] * 150 + [(NOW - 6 * DAY, None, b"young")] * 3, FOREVER, clock)
+    other = sqlite3.connect(log, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def scene() -> list[bytes]:
+        writer = LogWriter(log, Retention(days=7.0, bytes=1), clock)
+        await asyncio.sleep(0.05)
+        other.execute("ROLLBACK")  # who holds the file puts it off
+        while len(found := rows_of(log)) > 3:
+            await asyncio.sleep(0.01)
+        clock.now += 1.5 * DAY
+        while rows_of(log):
+            await asyncio.sleep(0.01)
+        assert (writer.counts.commits, writer.counts.failing) == (0, None)
+        writer.close()
+        return [event for _, event in found]
+
+    assert on_loop(scene) == [b"young"] * 3
+    other.close()
+    with reading(log) as reader:
+        assert reader.read(0, 10).missed == 153
+
+
+def test_nothing_expires_after_closing(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.log._CHECK_SECONDS", 0.001)
+    clock = Clock()
+    written(log, [(NOW, None, b"x")], FOREVER, clock)
+
+    async def scene() -> None:
+        LogWriter(log, Retention(days=7.0), clock).close()
+        clock.now += 8 * DAY
+        await asyncio.sleep(0.02)
+
+    on_loop(scene)
+    assert len(rows_of(log)) == 1
+
+
+def test_old_events_go_a_few_at_a_time(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.log._CHECK_SECONDS", 3600.0)  # with new events alone, however busy the machine
     clock = Clock()
     written(log, [(NOW - 8 * DAY, None, b"old")] * 300, FOREVER, clock)
 
@@ -263,7 +370,7 @@ def test_a_file_of_a_newer_version_is_refused_on_one_line(log: Path) -> None:
         open_log(log)
     with pytest.raises(LogError, match=line):
         LogReader(log)
-    with pytest.raises(LogError, match=line):
+    with pytest.raises(NewerLogError, match=line):
         written(log, [])
 
 
@@ -334,9 +441,31 @@ def test_a_directory_that_is_not_there_loses_events_until_it_is(tmp_path: Path) 
     assert rows_of(log) == [(1, b"kept")]
 
 
-def test_text_that_is_no_unicode_costs_its_commit_only(log: Path) -> None:
-    writer = written(log, [(NOW, "a", b"1"), (NOW, "\ud800", b"2"), (NOW, "a", b"3")])
-    assert (writer.counts.dropped, writer.counts.written, writer.counts.failing) == (1, 2, None)
+def spoil(log: Path, table: str) -> None:
+    """Overwrite the page at a table's root."""
+    db = sqlite3.connect(log)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    page = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()[0]
+    size = db.execute("PRAGMA page_size").fetchone()[0]
+    db.close()
+    with log.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+def test_a_file_damaged_while_it_is_read_stops_nobody_and_says_so(log: Path) -> None:
+    written(log, [(NOW, None, b"x")] * 3)
+    reader = LogReader(log)
+    known = reader.status()
+    for table in ("events", "log", "sqlite_sequence"):
+        spoil(log, table)
+    assert reader.damage is None
+    assert (reader.read(0, 10).rows, reader.status(), reader.identity()) == ([], known, "")
+    assert reader.damage == f"{log}: the event log cannot be read: database disk image is malformed"
+    for ask in (lambda: list(reader.since(0.0)), lambda: reader.row_before(NOW)):
+        with pytest.raises(LogError, match=rf"^{log}: the event log cannot be read: database disk image is malformed$"):
+            ask()
+    reader.close()
 
 
 # --- a full disk
@@ -612,6 +741,59 @@ def test_a_replaced_file_is_read_from_its_beginning_and_a_locked_one_is_not_take
     written(log, [(NOW, None, event)] * 2)
     assert counted() == 7
     assert f"{log.stem} is a new log: reading it from its beginning" in caplog.text
+
+
+EVENT = b'{"model":"m","prompt_tokens":1,"completion_tokens":1,"duration_seconds":1.0}'
+
+
+def test_a_log_that_cannot_be_opened_is_told_of_once_until_it_can_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path / "events-0.sqlite", [(NOW, None, EVENT)])
+    odd = tmp_path / "events-1.sqlite"
+    odd.write_bytes(b"nothing of the kind " * 100)
+
+    async def scene() -> None:
+        control = Control(tmp_path, load_tables(), [], "0")
+        for _ in range(5):
+            await control.catch_up()
+        assert [record.message for record in caplog.records] == [control.log_status()["failing"]]
+        assert str(odd) in caplog.text
+        assert b"trueclock_event_log_failing 1.0" in await control.exposition()
+        odd.unlink()
+        writer = LogWriter(odd, FOREVER)
+        await writer.append(NOW, None, EVENT)
+        writer.close()
+        await control.catch_up()
+        assert control.log_status()["failing"] is None
+        assert control.stream.summary()["models"][0]["requests"] == 2
+        assert len(caplog.records) == 1
+        control.close()
+
+    on_loop(scene)
+
+
+@pytest.mark.parametrize("table", ["events", "log"])
+@pytest.mark.parametrize("opened", [True, False])
+def test_a_damaged_log_is_told_of_once_and_stops_neither_the_stream_nor_a_scrape(
+    log: Path, caplog: pytest.LogCaptureFixture, table: str, *, opened: bool
+) -> None:
+    written(log, [(NOW, None, EVENT)] * 3)
+
+    async def scene() -> None:
+        control = Control(log.parent, load_tables(), [], "0")
+        if opened:
+            await control.catch_up()
+        spoil(log, table)
+        for _ in range(5):
+            await control.catch_up()
+        reason = f"{log}: the event log cannot be read: database disk image is malformed"
+        assert control.log_status()["failing"] == reason
+        assert [record.message for record in caplog.records] == [reason]
+        assert b"trueclock_event_log_failing 1.0" in await control.exposition()
+        control.close()
+
+    on_loop(scene)
 
 
 def _locked(_reader: LogReader) -> dict[str, int]:

@@ -53,6 +53,24 @@ def test_health_is_ok(path: str, method: str) -> None:
     assert reply.body == (b"ok\n" if method == "GET" else b"")
 
 
+def test_a_gateway_whose_stream_has_stopped_is_not_ready() -> None:
+    async def scenario() -> None:
+        async with serve() as gateway:
+            gateway.control.catch_up = broken  # type: ignore[method-assign]
+            await until(lambda: gateway.control.stopped)
+            ready = await ask(gateway.url, target="/health/ready")
+            assert (ready.status, ready.body) == (503, b"the embedded stream has stopped: restart the gateway\n")
+            assert (await ask(gateway.url, target="/health/live")).status == 200
+            assert (await ask(gateway.url, target="/metrics")).status == 200
+            summary = await ask(gateway.url, target="/trueclock/v1/summary")
+            assert summary.json["log"]["failing"] == "the embedded stream has stopped: restart the gateway"
+
+    async def broken() -> bool:
+        raise RuntimeError("nobody thought of this")
+
+    run(scenario())
+
+
 def test_the_page_is_served_with_a_strict_policy_and_needs_nothing_from_elsewhere() -> None:
     page = get("/")
     assert page.status == 200

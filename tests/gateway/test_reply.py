@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.encoding import UndecodableBody, decoder
-from gateway.reply import EVENT_LIMIT, GAPS_KEPT, EventStreamBody, WholeBody
+from gateway.reply import EVENT_LIMIT, GAPS_KEPT, EventStreamBody, SizedEventStream, WholeBody
 from gateway.usage import Usage
 from tests.servers.odd_streams import DONE, STREAMS, USAGE, chunk, event
 
@@ -160,7 +160,7 @@ def test_of_other_streams_only_the_usage_chunk_and_null_usage_are_taken_out(name
 def test_usage_is_read_from_every_odd_stream(name: str, strip: bool) -> None:
     body = EventStreamBody(strip=strip)
     read(body, STREAMS[name](True))
-    assert body.usage == Usage(11, None, 4, None)
+    assert body.facts.usage == Usage(11, None, 4, None)
 
 
 def test_usage_on_a_chunk_with_choices_stays() -> None:
@@ -192,6 +192,7 @@ def test_how_a_stream_ended(stream: bytes, finish: str | None, error: bool, done
         b'data: {"choices":5,"usage":\n\n',
         b'data: {"choices":5,"usage":null} trailing\n\n',
         b'data: {"choices":"\xff\xfe"}\n\n',
+        b'data: {"choices":[],"usage":null,"x":{"usage":null,"s":"\xff"}}\n\n',
         b'data: {"\xff":1,"choices":{}}\n\n',
         b'data: {"choices":[' + b"[" * 5000 + b"\n\n",
         b'data: {"choices":5,"a":' + b"[" * 5000 + b"\n\n",
@@ -251,7 +252,7 @@ def test_an_event_beyond_the_limit_passes_unread(strip: bool, end: bytes) -> Non
     assert sent == TOKEN + big + TOKEN + (b"" if strip else COUNTED)
     assert body.held == DONE
     assert body.deltas == {0: 2}
-    assert body.usage == Usage(11, None, 4, None)
+    assert body.facts.usage == Usage(11, None, 4, None)
 
 
 def test_an_unended_event_beyond_the_limit_passes() -> None:
@@ -287,7 +288,7 @@ def test_a_compressed_stream_passes_as_it_is_and_is_read(coding: str, sizes: lis
     body = EventStreamBody(strip=False, decoder=decoder(coding, LIMIT))
     sent, held = read(body, cut_up(b"".join(pieces), sizes) if sizes else pieces)
     assert sent + held == b"".join(pieces)
-    assert body.usage == Usage(11, None, 4, None)
+    assert body.facts.usage == Usage(11, None, 4, None)
     assert body.done
 
 
@@ -320,8 +321,47 @@ def test_an_unended_done_in_a_compressed_stream_adds_nothing_to_it() -> None:
 def test_a_stream_that_is_not_in_its_coding() -> None:
     passing = EventStreamBody(strip=False, decoder=decoder("gzip", LIMIT))
     assert read(passing, [TOKEN, TOKEN]) == (TOKEN + TOKEN, b"")
+    assert not passing.readable
     with pytest.raises(UndecodableBody):
         EventStreamBody(strip=True, decoder=decoder("gzip", LIMIT)).feed(TOKEN, 0.0)
+
+
+@pytest.mark.parametrize("strip", [False, True])
+def test_a_compressed_stream_may_be_longer_than_what_one_read_may_unfold_to(strip: bool) -> None:
+    plain = [TOKEN] * 3000 + [STOP, DONE]
+    body = EventStreamBody(strip=strip, decoder=decoder("gzip", 10 * len(TOKEN)))
+    pieces = zlib_pieces(plain, 31)
+    assert b"".join(read(body, pieces)) == b"".join(plain if strip else pieces)
+    assert (body.done, body.readable, body.deltas, body.facts.finish_reason) == (True, True, {0: 3000}, "stop")
+
+
+# --- of known length
+
+MESSAGE_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+
+@pytest.mark.parametrize("coding", ["", *CODED])
+@pytest.mark.parametrize("end", [STOP, STOP + DONE, STOP + DONE[:-2], STOP[:-2], MESSAGE_STOP, PING])
+@given(sizes=cuts)
+def test_a_stream_of_known_length_is_complete_only_when_what_is_held_goes(
+    coding: str, end: bytes, sizes: list[int]
+) -> None:
+    whole = b"".join(CODED[coding]([TOKEN, end])) if coding else TOKEN + end
+    body = SizedEventStream(len(whole), decoder=decoder(coding, LIMIT))
+    sent = b"".join(body.feed(piece, 0.0) for piece in cut_up(whole, sizes))
+    assert body.complete  # with the last byte, not only with the end after it
+    assert body.held
+    assert body.finish(0.0) == b""
+    assert sent + body.held == whole
+    assert body.deltas == {0: 1}
+    assert body.done == (b"[DONE]" in end)
+    assert body.facts.finish_reason == (None if end == PING else "stop")
+
+
+def test_a_stream_of_known_length_goes_on_as_it_comes_up_to_its_end() -> None:
+    body = SizedEventStream(len(TOKEN) * 3 + 5)
+    assert [body.feed(TOKEN, 0.0) for _ in range(3)] == [TOKEN] * 3
+    assert not body.complete
 
 
 # --- gaps

@@ -1,13 +1,16 @@
 """Changes in JSON bytes: the change is made, and every other byte stays."""
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.splice import include_usage, members, replace_model, without_null_usage
+from gateway import splice
+from gateway.splice import include_usage, members, replace_model, rewritten, without_null_usage
 
 ASKED = b'"stream_options":{"include_usage":true}'
 
@@ -31,6 +34,8 @@ ASKED = b'"stream_options":{"include_usage":true}'
             b'{"stream_options":1,"stream_options":{"include_usage":true}}',
         ),
         (b'{"stream\\u005foptions":null}', b'{"stream\\u005foptions":{"include_usage":true}}'),
+        (b'{"a\\n\xff":1,"stream_options":{}}', b'{"a\\n\xff":1,"stream_options":{"include_usage":true}}'),
+        (b'{"a\\n\xff":1}', b"{" + ASKED + b',"a\\n\xff":1}'),
         (b'{"stream_options":7}', b'{"stream_options":7}'),
         (b'{"stream_options":[]}', b'{"stream_options":[]}'),
         (b'{"stream_options":{"include_usage":"yes"}}', b'{"stream_options":{"include_usage":"yes"}}'),
@@ -49,9 +54,12 @@ def test_include_usage(body: bytes, asked: bytes) -> None:
         (b'{"model":"a","model":"a"}', b'{"model":"a","model":"up/b"}'),
         (b'{"mod\\u0065l":"a"}', b'{"mod\\u0065l":"up/b"}'),
         (b'{"model":"\\"}{,:"}', b'{"model":"up/b"}'),
+        (b'{"a\\n\xff":1,"model":"a"}', b'{"a\\n\xff":1,"model":"up/b"}'),
         (b'{"a":1}', b'{"a":1}'),
         (b"{}", b"{}"),
         (b'["model"]', b'["model"]'),
+        (b'{"model"', b'{"model"'),
+        (b'{"a":[{"model":"a"', b'{"a":[{"model":"a"'),
         (b"", b""),
     ],
 )  # fmt: skip
@@ -63,6 +71,48 @@ def test_members_gives_places_of_values() -> None:
     document = b' { "a" : [1, 2] , "b":"x", "c": {"a": 3},"d":-1.5e3 } '
     found = {key: document[place.start : place.end] for key, place in members(document).items()}
     assert found == {b"a": b"[1, 2]", b"b": b'"x"', b"c": b'{"a": 3}', b"d": b"-1.5e3"}
+
+
+LONG = {"ids": list(range(200_000)), "deep": [[{"model": "}"}]] * 20_000, "text": ["]"] * 100_000, "model": "a"}
+
+
+def test_long_values_are_passed_over_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of a million ids must cost a step of Python for many of them, not for each."""
+    body = json.dumps(LONG).encode()
+    found = members(body)
+    assert {key.decode(): json.loads(body[place.start : place.end]) for key, place in found.items()} == LONG
+    pattern, taken = splice._STEP, []
+
+    class Counted:
+        def finditer(self, document: bytes, start: int) -> Iterator[re.Match[bytes]]:
+            for step in pattern.finditer(document, start):
+                taken.append(step.end() - step.start())
+                yield step
+
+    monkeypatch.setattr(splice, "_STEP", Counted())
+    ids = json.dumps({"prompt": list(range(1_000_000)), "model": "a"}).encode()
+    assert replace_model(ids, "b") == ids[:-3] + b'b"}'
+    assert len(taken) < 100
+    assert max(taken) <= 1 << 20  # nor all in one, which would hold the interpreter's lock
+
+
+@pytest.mark.parametrize("model", [None, "a", "b"])
+@pytest.mark.parametrize("usage", [True, False])
+def test_a_request_is_rewritten_with_and_without_asking(model: str | None, usage: bool) -> None:
+    body = b'{"model":"a","stream":true}'
+    asking, plain = rewritten(body, model, usage=usage)
+    assert plain == (body if model is None else replace_model(body, model))
+    assert asking == (include_usage(plain) if usage else plain)
+    assert (asking is plain) == (not usage)
+
+
+@given(
+    st.lists(st.sampled_from([*(bytes([mark]) for mark in b'{}[]",:\\ 1'), b'"model"', b'"a":', b"\xff"]), max_size=30)
+)
+def test_no_bytes_make_looking_for_members_fail(parts: list[bytes]) -> None:
+    document = b"{" + b"".join(parts)
+    for place in members(document).values():
+        assert 0 < place.start <= place.end <= len(document)
 
 
 KEYS = st.sampled_from(
@@ -175,6 +225,12 @@ def kept(before: bytes, after: bytes) -> int:
 )  # fmt: skip
 def test_a_null_usage_is_cut_with_one_comma(event: bytes, cut: bytes) -> None:
     assert without_null_usage(event) == cut
+
+
+@pytest.mark.parametrize("odd", [b'"\xff"', b"[" * 100_000 + b"]" * 100_000, b"1e999"])
+def test_of_an_event_that_cannot_be_read_nothing_is_cut(odd: bytes) -> None:
+    event = b'data: {"choices":[],"usage":null,"x":{"usage":null,"s":' + odd + b"}}\n\n"
+    assert without_null_usage(event) == event
 
 
 @given(documents, st.integers(0, 6), st.sampled_from([(",", ":"), (", ", ": ")]), st.booleans())

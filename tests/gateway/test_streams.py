@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import zlib
 from typing import Any
 
 import pytest
 
+from gateway.client_reply import ClientReply
+from gateway.log import LogWriter
 from stream.events import RequestEvent
 from tests.harness import CHAT, RawClient, ask, chat, request_bytes, run, serve, within
 from tests.servers.odd import SHAPES, Odd
@@ -129,13 +132,18 @@ def test_a_whole_reply_that_breaks_off_is_a_break() -> None:
 class Scripted(RawServer):
     """Sends these bytes as chunks, whenever it is told to go on, and then ends."""
 
-    def __init__(self, *pieces: bytes, waits: bool = False) -> None:
+    def __init__(self, *pieces: bytes, waits: bool = False, coding: str = "identity") -> None:
         super().__init__()
+        self.headers = (
+            ("Content-Type", "text/event-stream"),
+            ("Content-Encoding", coding),
+            ("Transfer-Encoding", "chunked"),
+        )
         self.pieces = pieces
         self.turns: asyncio.Queue[None] | None = asyncio.Queue() if waits else None
 
     async def reply(self, request: RawRequest, wire: Wire) -> None:
-        await wire.head(200, "OK", (("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")))
+        await wire.head(200, "OK", self.headers)
         for piece in self.pieces:
             if self.turns is not None:
                 await self.turns.get()
@@ -433,6 +441,72 @@ def test_a_compressed_stream_that_is_not_what_it_says_is_an_error_and_not_a_cras
         assert first.error_class == "upstream_invalid_reply"
         assert passed.body == token(" one")
         assert second.error_class is None
+
+    run(scenario())
+
+
+def test_a_compressed_stream_that_turns_unreadable_is_not_guessed_at() -> None:
+    """It is the client's as it came; tokens of which only the first were read are unknown, and it is no failure."""
+
+    async def scenario() -> None:
+        packer = zlib.compressobj(wbits=31)
+        pieces = packer.compress(token(" one")) + packer.flush(zlib.Z_SYNC_FLUSH), b"\xff" * 40
+        async with (
+            Scripted(*pieces, waits=True, coding="gzip") as upstream,
+            serve(upstream.url) as gateway,
+            RawClient(gateway.url) as client,
+        ):
+            body = json.dumps({"model": "m", "stream": True, "stream_options": ASKED}).encode()
+            await client.send(request_bytes("POST", CHAT, "localhost", (), body))
+            assert upstream.turns is not None
+            for piece in pieces:
+                upstream.turns.put_nowait(None)
+                await within(client.reader.readuntil(piece))
+            await client.rest_of_chunks()
+            (event,) = await gateway.events(1)
+        assert event.time_to_first_token_seconds is not None
+        assert (event.status, event.error_class, event.completion_tokens) == (200, None, None)
+
+    run(scenario())
+
+
+# --- of known length
+
+
+@pytest.mark.parametrize("last", [b'event: message_stop\ndata: {"type":"message_stop"}\n\n', DONE])
+def test_a_stream_of_known_length_is_on_record_before_its_client_has_it_whole(
+    last: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = token(" one") + last
+    put, commit = ClientReply.put, LogWriter._commit
+    sent: list[int] = []
+    sent_at_commit: list[int] = []
+
+    def noted_put(self: ClientReply, data: bytes = b"", *, last: bool = False) -> bool:
+        sent.append(len(data))
+        return put(self, data, last=last)
+
+    def noted_commit(self: LogWriter, rows: Any) -> None:
+        sent_at_commit.append(sum(sent))
+        commit(self, rows)
+
+    monkeypatch.setattr(ClientReply, "put", noted_put)
+    monkeypatch.setattr(LogWriter, "_commit", noted_commit)
+
+    class Sized(RawServer):
+        async def reply(self, request: RawRequest, wire: Wire) -> None:
+            headers = (("Content-Type", "text/event-stream"), ("Content-Length", str(len(body))))
+            await wire.head(200, "OK", headers)
+            await wire.send(body)
+
+    async def scenario() -> None:
+        async with Sized() as upstream, serve(upstream.url) as gateway:
+            reply = await ask(gateway.url, "POST", "/v1/messages", {"model": "m", "stream": True})
+            (event,) = await gateway.events(1)
+        assert sum(sent) == len(body)
+        assert sent_at_commit[0] < len(body)
+        assert (reply.framing, reply.body) == ("length", body)
+        assert (event.status, event.error_class) == (200, None)
 
     run(scenario())
 

@@ -278,6 +278,18 @@ def test_asking_for_usage_changes_only_stream_options(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "members",
+    [b'"a\\n\xff":1', b'"prompt":' + json.dumps(list(range(100_000))).encode()],
+    ids=["a key that cannot be read", "a large body"],
+)
+def test_asking_for_usage_whatever_else_the_body_holds(members: bytes) -> None:
+    rest = b'"model":"m","stream":true,' + members + b"}"
+    request, reply, _ = received_through(request_bytes("POST", CHAT, "localhost", (), b"{" + rest))
+    assert reply.status == 200
+    assert request.body == b'{"stream_options":{"include_usage":true},' + rest
+
+
+@pytest.mark.parametrize(
     ("path", "body"),
     [
         (CHAT, b'{"model":"m"}'),

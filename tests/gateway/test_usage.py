@@ -182,6 +182,7 @@ def test_what_a_choice_carries(choice: dict[str, Any], delta: Delta) -> None:
         # slips
         ({"error": {"message": "mid-stream"}}, None, None, True, []),
         ({"choices": [{"index": "a", "delta": {"content": "x"}}, {"finish_reason": "stop"}]}, None, "stop", False, [Delta(1)]),
+        ({"choices": [None, {"delta": 7}, {"finish_reason": "length", "index": 2}], "error": {"x": 1}, "usage": OPENAI}, Usage(100, 64, 30, 20), "length", True, [Delta(0), Delta(2)]),
         ({"choices": [None, 7]}, None, None, False, [Delta(0), Delta(1)]),
         ({"choices": [{"delta": {"content": "x"}, "finish_reason": 1}]}, None, None, False, []),
         ({"choices": None, "usage": OPENAI}, Usage(100, 64, 30, 20), None, False, []),

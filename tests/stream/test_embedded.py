@@ -4,9 +4,11 @@ import logging
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -56,6 +58,30 @@ def test_rows_are_counted_and_the_cursor_follows(stream: EmbeddedStream) -> None
     assert [event.event.id for event in stream.recent] == ["1", "2", "5"]
     stream.take(LOG, [(row, line(row)) for row in range(6, 40)])
     assert len(stream.recent) == RECENT
+
+
+def test_a_models_row_is_the_one_that_its_requests_had_whatever_clients_call_it(state: Path) -> None:
+    name, proxy_of = next(
+        (name, row.proxy_of) for name, row in TABLES.stacks[TABLES.reference].rows.items() if row.proxy_of
+    )
+
+    def shown(*events: RequestEvent) -> tuple[str | None, str | None, str | None]:
+        stream = EmbeddedStream(state, TABLES)
+        start = stream.cursor(LOG).row + 1
+        stream.take(LOG, [(row, encode_event(event)) for row, event in enumerate(events, start)])
+        (model,) = stream.summary()["models"]
+        stream.close()
+        return model["table_row"], model["provenance"], model["proxy_of"]
+
+    request = RequestEvent(model="openai/davinci", upstream_model=name, status=200, duration_seconds=1.0)
+    counted = msgspec.structs.replace(request, prompt_tokens=10, completion_tokens=5)
+    assert shown(request) == (None, None, None), "not covered"
+    expected = (name, TABLES.stacks[TABLES.reference].rows[name].provenance, proxy_of)
+    assert shown(counted) == expected
+    assert shown() == expected
+    _change(state, "UPDATE series SET value = replace(value, '\"row\":', '\"not_yet\":')")
+    assert shown() == (None, None, None), "a state of before goes on"
+    assert shown(counted) == expected
 
 
 def test_what_retention_deleted_first_is_missed_once(stream: EmbeddedStream) -> None:
@@ -216,7 +242,7 @@ def test_a_damaged_state_is_refused_on_one_line(state: Path, damage: object) -> 
 def test_a_state_that_is_locked_does_not_stop_counting(
     stream: EmbeddedStream, state: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stream._db.execute("PRAGMA busy_timeout=0")
+    assert stream._db.execute("PRAGMA busy_timeout").fetchone() == (0,), "no save waits: requests would"
     other = sqlite3.connect(state, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     for row in range(1, 4):
@@ -233,6 +259,21 @@ def test_a_state_that_is_locked_does_not_stop_counting(
     again = EmbeddedStream(state, TABLES)
     assert again.cursor(LOG).row == 4
     assert exposed(again) == exposed(stream)
+    again.close()
+
+
+def test_closing_waits_for_somebody_who_holds_the_state_for_a_moment(state: Path) -> None:
+    stream = EmbeddedStream(state, TABLES)
+    stream.take(LOG, [(1, line(1))])
+    other = sqlite3.connect(state, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.1, other.execute, ["COMMIT"])
+    release.start()
+    stream.close()
+    release.join()
+    other.close()
+    again = EmbeddedStream(state, TABLES)
+    assert again.cursor(LOG).row == 1
     again.close()
 
 

@@ -34,6 +34,7 @@ BASE: dict[str, Any] = {
 COVERED: dict[str, Any] = {
     "idealized_runtime_seconds": 2.0,
     "stack": "a100-megatron",
+    "table_row": "m-row",
     "coverage": "covered",
     "slowdown": 1.5,
     "faster_than_idealized": False,
@@ -157,6 +158,13 @@ CASES: dict[str, tuple[EnrichedEvent, dict[str, dict[tuple[str, ...], float]]]] 
     "no reply at all": (
         enriched({"status": None, "error_class": "connect"}, exclusion_reason="connect"),
         {"trueclock_requests_total": {("u", "m", "none", "connect"): 1}},
+    ),
+    "no upstream got the request: a duration, but no raw runtime": (
+        enriched({"status": 504, "raw_runtime_seconds": None}, exclusion_reason="connect_timeout"),
+        {
+            "gen_ai_client_operation_duration_seconds_sum": {("chat", "openai", "m", "connect_timeout"): 3.5},
+            "gen_ai_server_request_duration_seconds_count": {},
+        },
     ),
     "a bare event": (
         EnrichedEvent(event=RequestEvent(model="m", duration_seconds=4.0), **COVERED),
@@ -436,6 +444,7 @@ def test_summary() -> None:
             "completed": 2,
             "completed_raw_seconds": 4.0,
             "covered": 2,
+            "table_row": "m-row",
             "extrapolated": 0,
             "raw_seconds": 4.0,
             "idealized_seconds": 4.0,
@@ -452,6 +461,7 @@ def test_summary() -> None:
             "completed": 1,
             "completed_raw_seconds": 3.0,
             "covered": 0,
+            "table_row": None,
             "extrapolated": 0,
             "raw_seconds": 0.0,
             "idealized_seconds": 0.0,
