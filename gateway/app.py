@@ -13,8 +13,9 @@ from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from gateway import __version__
+from gateway.addresses import is_loopback
 from gateway.control import STOPPED, Control, WorkerStatus
-from gateway.guard import Guard, is_loopback
+from gateway.guard import Guard
 from gateway.headers import Callers, load_salt
 from gateway.log import LogWriter, Retention
 from gateway.own_paths import OwnPaths, is_health, is_own

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.addresses import is_address
 from stream.command import Parser, UsageError, run_quietly
 
 _RUN_WHAT = """\
@@ -56,14 +57,16 @@ def _parser() -> Parser:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    parser.add_argument("--host", type=_host, default="127.0.0.1", help="address to bind (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=4000, help="port, 0 for a free one (default: %(default)s)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--upstream", metavar="URL", help="send everything there, with or without a trailing /v1")
     where.add_argument("--config", type=Path, metavar="FILE", help="config.yaml with litellm's model_list")
     _add_data_dir(parser)
     parser.add_argument("--admin", metavar="HOST:PORT", help="page and metrics apart (default when not on loopback)")
-    parser.add_argument("--allowed-host", action="append", default=[], metavar="NAME", help="a Host to serve")
+    parser.add_argument(
+        "--allowed-host", action="append", type=_host, default=[], metavar="NAME", help="a Host to serve"
+    )
     parser.add_argument("--address-file", type=Path, metavar="FILE", help="write the gateway's address there")
 
 
@@ -86,6 +89,12 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir", type=Path, default=default_data_dir(), metavar="DIR", help="event log (default: %(default)s)"
     )
+
+
+def _host(text: str) -> str:
+    if not text or "/" in text or (":" in text and not is_address(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host: expected a name or an address, without scheme or port")
+    return text
 
 
 def _port(text: str) -> int:

@@ -2,25 +2,15 @@
 
 import re
 from collections.abc import Collection
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from aiohttp.web_request import BaseRequest
 
+from gateway.addresses import is_loopback
 from gateway.refusal import Refusal
 
 _NAME_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:\[\]@]*)(?::\d*)?")
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a bind address is reachable from this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _without_port(host: str) -> str:

@@ -35,6 +35,7 @@ _ERROR_BODY_LIMIT = 1 << 16
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 """Methods that may be carried out twice (RFC 9110, 9.2.2)."""
 _MOST_ATTEMPTS = 3
+_TELL_SECONDS = 60.0
 
 logger = logging.getLogger("trueclock.proxy")
 
@@ -52,6 +53,7 @@ class Proxy:
         self._deadlines = Deadlines()
         self._refuses_usage: set[str] = set()
         self._ratios: dict[str, BytesPerToken] = {}
+        self._told: dict[tuple[str | None, str], float] = {}
         self._litellm: LitellmTransport | None = None
         if any(upstream.transport == "litellm" for upstream in config.upstreams):
             self._litellm = LitellmTransport()
@@ -109,6 +111,7 @@ class Proxy:
         recorder, client = exchange.recorder, exchange.client
         at = monotonic()
         recorder.broke(failure.code, at)
+        self._tell(recorder.upstream, failure, at)
         if client is None:
             recorder.status = failure.status
             await self._record(exchange)
@@ -119,6 +122,13 @@ class Proxy:
         if not recorder.finished:
             await self._record(exchange)
         return await client.break_off(rest)
+
+    def _tell(self, upstream: str | None, failure: Refusal, at: float) -> None:
+        """Log an upstream's failure, once a minute of each kind: every one is an event and in the metrics."""
+        key = (upstream, failure.code)
+        if upstream is not None and failure.status >= 500 and at - self._told.get(key, -_TELL_SECONDS) >= _TELL_SECONDS:
+            self._told[key] = at
+            logger.warning("%s: %s (%s)", upstream, failure, failure.code)
 
     async def _serve(self, exchange: Exchange, task: asyncio.Task[Any]) -> ClientReply:
         recorder = exchange.recorder
@@ -154,10 +164,11 @@ class Proxy:
 
         An upstream that refuses `stream_options` is asked once more without, and remembered if that was it.
         """
-        recorder, ask, name = exchange.recorder, exchange.recorder.ask, route.upstream.name
+        recorder, ask = exchange.recorder, exchange.recorder.ask
+        place = route.upstream.root or route.upstream.name
         model = route.model if route.model != ask.model else None
         wanting = ask.stream and not ask.include_usage and recorder.route in USAGE_ROUTES
-        usage = wanting and name not in self._refuses_usage
+        usage = wanting and place not in self._refuses_usage
         asking = body
         if not coding and (usage or model is not None):
             rewrite = partial(rewritten, body, model, usage=usage)
@@ -171,7 +182,7 @@ class Proxy:
             exchange.drop_reply()
             again = await self._send(exchange, route, body, identity=False)
             if again.status not in (400, 422):  # else it was the client's own stream_options
-                self._refuses_usage.add(name)
+                self._refuses_usage.add(place)
         return False
 
     async def _send(self, exchange: Exchange, route: Route, body: bytes, *, identity: bool) -> Reply:

@@ -250,12 +250,15 @@ def _longest(usage: Usage | None, counted: dict[int, int], choices: int) -> int 
 
 
 def _time_per_output_token(reader: EventStreamBody, tokens: dict[str, Any]) -> float | None:
-    """(last token time − first token time) / (visible tokens of the longest choice − 1), seconds."""
-    if reader.first_token_at is None or reader.last_token_at is None:
+    """(last token time − first token time) / (visible tokens of the longest choice − 1), seconds.
+
+    None where it cannot be told: also when all tokens came in one read.
+    """
+    if reader.first_token_at is None or reader.last_token_at is None or reader.last_token_at <= reader.first_token_at:
         return None
     visible = tokens["longest_choice_tokens"]
     if visible is None:
         return None
     if not reader.reasoning_streamed:
         visible -= tokens["reasoning_tokens"] or 0
-    return max(reader.last_token_at - reader.first_token_at, 0.0) / (visible - 1) if visible > 1 else None
+    return (reader.last_token_at - reader.first_token_at) / (visible - 1) if visible > 1 else None

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gateway.addresses import is_loopback
 from gateway.app import Gateway, Settings, StartError, admin_address
 from gateway.config import Config, ConfigError, default_config, load_config
 from stream.coefficients import TableError, Tables, load_tables
@@ -121,6 +122,8 @@ async def _serve(settings: Settings, address_file: Path | None) -> None:
     await gateway.start()
     gc.freeze()  # what start-up made stays: full collections need not walk it
     _announce(gateway, _destination(settings.config), address_file)
+    if not is_loopback(settings.host):
+        logger.warning("%s is reachable from outside: callers are not authenticated (README, Security)", gateway.url)
     await stop.wait()
     logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)
     await gateway.close()

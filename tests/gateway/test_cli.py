@@ -59,6 +59,9 @@ WRONG = {
     "upstream an endpoint": (("run", "--upstream", "http://x/v1/chat/completions"), "/chat/completions"),
     "config not there": (("run", "--config", "nowhere.yaml"), "nowhere.yaml"),
     "admin no address": (("run", "--admin", "4001"), "HOST:PORT"),
+    "host empty": (("run", "--host", ""), "'' is no host"),
+    "allowed host with scheme": (("run", "--allowed-host", "http://x"), "'http://x' is no host"),
+    "allowed host with port": (("run", "--allowed-host", "x:80"), "'x:80' is no host"),
     "no port left for admin": (("run", "--host", "0.0.0.0", "--port", "65535"), "--admin"),
     "host not here": (
         ("run", "--host", "203.0.113.7", "--port", "0", "--data-dir", "{tmp}"),

@@ -248,7 +248,7 @@ def test_without_litellm_an_entry_that_needs_it_is_named(tmp_path: Path, monkeyp
     text = entry("openai/gpt-4o") + "  - model_name: claude\n    litellm_params:\n      model: anthropic/claude-x\n"
     assert failure(tmp_path, text) == (
         "config.yaml:5: model_list[1] 'claude': anthropic/claude-x (line 7) goes through litellm, which is not "
-        "installed; pip install 'trueclock[litellm]'"
+        "installed; pip install '.[litellm]' in its checkout"
     )
 
 

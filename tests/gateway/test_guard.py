@@ -6,7 +6,8 @@ import pytest
 from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
-from gateway.guard import Guard, is_loopback
+from gateway.addresses import is_address, is_loopback
+from gateway.guard import Guard
 from gateway.refusal import Refusal
 
 
@@ -112,3 +113,11 @@ def test_what_is_remembered_is_bounded() -> None:
         assert refusal_of(guard, Host=f"localhost:{port}") is None
     assert len(guard._known) <= 1000
     assert refusal_of(guard, Host="evil.com") == "host_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("127.0.0.1", True), ("::1", True), ("[::1]", True), ("localhost", False), ("h:80", False), ("", False)],
+)
+def test_is_address(text: str, found: bool) -> None:
+    assert is_address(text) is found

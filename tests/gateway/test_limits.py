@@ -487,3 +487,16 @@ def test_many_streams_at_once_are_each_whole_and_each_recorded_once() -> None:
             await until(lambda: gateway.proxy.active == 0)
 
     run(scenario())
+
+
+def test_a_failing_upstream_is_logged_once_a_minute_of_each_kind(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with serve("http://127.0.0.1:9") as gateway:
+            for _ in range(3):
+                assert (await chat(gateway.url)).status == 502
+
+    run(scenario())
+    told = [record.getMessage() for record in caplog.records if record.name == "trueclock.proxy"]
+    assert len(told) == 1
+    assert "127.0.0.1:9" in told[0]
+    assert "upstream_unreachable" in told[0]

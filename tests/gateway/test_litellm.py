@@ -17,7 +17,8 @@ from gateway.litellm_transport import BrokenReply, LitellmReply, LitellmTranspor
 from tests.servers.anthropic_like import PROMPT_TOKENS, AnthropicLike
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("litellm") is None, reason="needs the extra litellm: pip install 'trueclock[litellm]'"
+    importlib.util.find_spec("litellm") is None,
+    reason="needs the extra litellm: pip install '.[litellm]' in its checkout",
 )
 
 CHAT = "/v1/chat/completions"

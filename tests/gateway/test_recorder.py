@@ -134,6 +134,11 @@ TIMES = [(103.0, ROLE), (104.0, TOKEN), (108.0, TOKEN), (109.0, STOP)]
             {"time_per_output_token_seconds": None},
         ),
         ([(104.0, TOKEN), (110.0, counted(completion_tokens=1) + DONE)], Ask("m"), {"time_per_output_token_seconds": None}),
+        (  # all in one read: what a token took cannot be told, and is not 0
+            [(104.0, TOKEN * 3 + counted(completion_tokens=3) + DONE)],
+            Ask("m"),
+            {"time_to_first_token_seconds": 2.0, "time_per_output_token_seconds": None},
+        ),
         # several choices: the longest by its share of the chunks
         (
             [
