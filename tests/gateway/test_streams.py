@@ -403,7 +403,7 @@ def test_a_stream_compressed_all_the_same_is_understood(coding: str, asked: bool
     more = {"stream_options": ASKED} if asked else {}
     event = of_shape(f"{coding}_stream", stream=True, **more)
     assert (event.prompt_tokens, event.completion_tokens, event.finish_reason) == (11, 4, "stop")
-    assert event.time_per_output_token_seconds is not None
+    assert event.time_to_first_token_seconds is not None
 
 
 def test_identity_is_asked_of_the_upstream_only_where_the_stream_is_to_change() -> None:
