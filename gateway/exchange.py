@@ -58,8 +58,13 @@ class Exchange:
         """Give the reply up: its body will not be read."""
         self._unread.clear()
         if self.reply is not None:
+            self._note_sent(self.reply)
             self.reply.close()
             self.reply = None
+
+    def _note_sent(self, reply: Reply) -> None:
+        """Only now: a large request may still have been on its way when its reply began."""
+        self.recorder.attempts[-1].sent = reply.sent_at
 
     def source(self) -> Callable[[], Awaitable[bytes]]:
         """What gives the reply's next bytes, those read ahead first; b"" at its end."""
@@ -102,8 +107,8 @@ class Exchange:
 
     def event(self, at: float) -> RequestEvent:
         """The request's event as of monotonic second `at`."""
-        if self.reply is not None and self.recorder.attempts:
-            self.recorder.attempts[-1].sent = self.reply.sent_at
+        if self.reply is not None:
+            self._note_sent(self.reply)
         if self.client is not None:
             self.recorder.backpressure = self.client.stalled_seconds
         return self.recorder.event(at)

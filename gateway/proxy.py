@@ -7,6 +7,7 @@ happens to the recording changes or fails a request.
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -52,7 +53,7 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines()
         self._refuses_usage: set[str] = set()
-        self._ratios: dict[str, BytesPerToken] = {}
+        self._ratios: defaultdict[str, BytesPerToken] = defaultdict(BytesPerToken)
         self._told: dict[tuple[str | None, str], float] = {}
         self._litellm: LitellmTransport | None = None
         if any(upstream.transport == "litellm" for upstream in config.upstreams):
@@ -117,9 +118,9 @@ class Proxy:
             await self._record(exchange)
             return refusal_reply(failure)
         rest = b""
-        if recorder.reader is not None and not recorder.finished:
-            rest = recorder.reader.finish(at) + recorder.reader.held
         if not recorder.finished:
+            if recorder.reader is not None:
+                rest = recorder.reader.finish(at) + recorder.reader.held
             await self._record(exchange)
         return await client.break_off(rest)
 
@@ -141,9 +142,7 @@ class Proxy:
             raise Refusal(404, "model_not_found", "no entry of model_list serves this model, and no default upstream")
         upstream = route.upstream
         recorder.provider, recorder.upstream, recorder.upstream_model = upstream.provider, upstream.name, route.model
-        recorder.bytes_per_token = self._ratios.get(upstream.name) or self._ratios.setdefault(
-            upstream.name, BytesPerToken()
-        )
+        recorder.bytes_per_token = self._ratios[upstream.name]
         timeouts = upstream.timeouts
         if timeouts.total <= timeouts.first_byte:
             exchange.limit = "total"
@@ -178,7 +177,7 @@ class Proxy:
         if not inject or reply.status not in (400, 422):
             return inject
         if await exchange.says(b"stream_options", _ERROR_BODY_LIMIT):
-            recorder.attempts[-1].sent, recorder.attempts[-1].ended = reply.sent_at, monotonic()
+            recorder.attempts[-1].ended = monotonic()
             exchange.drop_reply()
             again = await self._send(exchange, route, body, identity=False)
             if again.status not in (400, 422):  # else it was the client's own stream_options

@@ -18,6 +18,7 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SPACE = b" \t\r\n"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _KEY = re.compile(rb"[ \t\r\n,]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+", re.DOTALL)
+_EMPTY = re.compile(rb"[ \t\r\n]*+}")
 _SCALAR = re.compile(_STRING + rb"|[^ \t\r\n,\]}]*+", re.DOTALL)
 # All up to a bracket that stands in no string: a list of a million numbers costs hardly any Python. Not in one
 # step, though, as each holds the interpreter's lock for as long as it takes.
@@ -83,9 +84,7 @@ def include_usage(body: bytes) -> bytes:
     """
     options = members(body).get(b"stream_options")
     if options is None:
-        inside = body.index(b"{") + 1
-        comma = b"" if body[inside:].lstrip(_SPACE).startswith(b"}") else b","
-        return body[:inside] + b'"stream_options":{"include_usage":true}' + comma + body[inside:]
+        return _with_first(body, body.index(b"{") + 1, b'"stream_options":{"include_usage":true}')
     if body[options.start : options.end] == b"null":
         return body[: options.start] + b'{"include_usage":true}' + body[options.end :]
     if not body.startswith(b"{", options.start):
@@ -94,9 +93,13 @@ def include_usage(body: bytes) -> bytes:
     if asked is not None:
         plain = body[asked.start : asked.end] in (b"false", b"null")
         return body[: asked.start] + b"true" + body[asked.end :] if plain else body
-    inside = options.start + 1
-    comma = b"" if body[inside:].lstrip(_SPACE).startswith(b"}") else b","
-    return body[:inside] + b'"include_usage":true' + comma + body[inside:]
+    return _with_first(body, options.start + 1, b'"include_usage":true')
+
+
+def _with_first(body: bytes, inside: int, member: bytes) -> bytes:
+    """Put a member first into the object whose brace ends at `inside`."""
+    comma = b"" if _EMPTY.match(body, inside) else b","
+    return body[:inside] + member + comma + body[inside:]
 
 
 def replace_model(body: bytes, model: str) -> bytes:

@@ -14,18 +14,11 @@ from hypothesis import strategies as st
 from gateway.encoding import UndecodableBody, decoder
 from gateway.reply import EVENT_LIMIT, GAPS_KEPT, EventStreamBody, SizedEventStream, WholeBody
 from gateway.usage import Usage
+from tests.chunking import cut_up
 from tests.servers.odd_streams import DONE, STREAMS, USAGE, chunk, event
 
 cuts = st.lists(st.integers(1, 60), max_size=60)
 LIMIT = 1 << 20
-
-
-def cut_up(stream: bytes, sizes: list[int]) -> list[bytes]:
-    pieces = []
-    for size in sizes:
-        pieces.append(stream[:size])
-        stream = stream[size:]
-    return [piece for piece in (*pieces, stream) if piece]
 
 
 def read(body: EventStreamBody, pieces: list[bytes]) -> tuple[bytes, bytes]:

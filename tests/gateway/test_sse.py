@@ -5,19 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sse import EventSplitter, data_of, may_become_done
+from tests.chunking import cut_up
 from tests.servers.odd_streams import STREAMS
 
 PIECES = [b"a", b":", b" ", b"data: x", b"data:", b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"[DONE]"]
 streams = st.lists(st.sampled_from(PIECES), max_size=20).map(b"".join) | st.binary(max_size=40)
 cuts = st.lists(st.integers(1, 7), max_size=40)
-
-
-def cut_up(stream: bytes, sizes: list[int]) -> list[bytes]:
-    pieces = []
-    for size in sizes:
-        pieces.append(stream[:size])
-        stream = stream[size:]
-    return [piece for piece in (*pieces, stream) if piece]
 
 
 def events_of(pieces: list[bytes]) -> tuple[list[bytes], bytes]:
