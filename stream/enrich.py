@@ -1,4 +1,4 @@
-"""enrich: a request event and the tables give the event with what it should have taken. Pure, and total.
+"""enrich: a request event, the tables and the baselines give the event with what it should have taken. Pure, total.
 
 Whatever the event holds, the answer is a value: a model without a row is `uncovered` with its reason, a
 request that did not complete carries an `exclusion_reason` and no factors.
@@ -6,6 +6,7 @@ request that did not complete carries an `exclusion_reason` and no factors.
 
 import msgspec
 
+from stream.baselines import NO_BASELINES, Baselines
 from stream.coefficients import Tables
 from stream.events import Coverage, EnrichedEvent, Provenance, RequestEvent, StackView
 from stream.runtime import RuntimeFunction
@@ -23,7 +24,7 @@ BACKPRESSURE_SECONDS = 0.05
 """... and for more than this many seconds has slowed the upstream down: the runtime is not the upstream's."""
 
 SHORTEST_SECONDS = 1e-9
-"""Idealized runtimes below this give no ratio, as it would say nothing and might overflow."""
+"""Idealized and denoised runtimes below this give no ratio, as it would say nothing and might overflow."""
 
 _GENERATION_ROUTES = (
     "/completions",
@@ -36,11 +37,14 @@ _GENERATION_ROUTES = (
 
 _Name = str | None
 _Row = tuple[str, Provenance, int, float, RuntimeFunction]
+_Runtimes = tuple[float, float | None]
+"""raw and denoised runtime of a completed request, which alone has factors"""
 _Found = tuple[tuple[str, _Row | None], ...]
 
 
-def enrich(event: RequestEvent, tables: Tables) -> EnrichedEvent:
-    """Add the idealized runtimes on every reference stack, the leading one's at the top level; never raises.
+def enrich(event: RequestEvent, tables: Tables, baselines: Baselines = NO_BASELINES) -> EnrichedEvent:
+    """Add the idealized runtimes on every reference stack, the leading one's at the top level, and the denoised
+    runtime, where there is a baseline; never raises.
 
     Costs 2.4 us an event for two reference stacks (timeit, one core; 5.4 us with decoding and encoding).
     """
@@ -56,19 +60,26 @@ def enrich(event: RequestEvent, tables: Tables) -> EnrichedEvent:
             raw = event.duration_seconds
             event = msgspec.structs.replace(event, raw_runtime_seconds=raw)
     output = output_tokens(event)
-    views = {name: _view(event, row, output, raw) for name, row in found}
+    pair = (event.upstream, event.model)
+    version, denoised = baselines.denoised(pair, event.prompt_tokens, event.cached_tokens, output)
+    factors = None if raw is None else (raw, denoised)
+    views = {name: _view(event, row, output, factors) for name, row in found}
     leading = views.pop(tables.reference, _NO_VIEW)
     return EnrichedEvent(
         event=event,
+        denoised_runtime_seconds=denoised,
         idealized_runtime_seconds=leading.idealized_runtime_seconds,
         idealized_runtime_cached_seconds=leading.idealized_runtime_cached_seconds,
         stack=tables.reference,
         table_row=leading.table_row,
         table_version=tables.version,
+        baseline_version=version,
         provenance=leading.provenance,
         coverage=leading.coverage,
         uncovered_reason=leading.uncovered_reason,
         exclusion_reason=excluded,
+        stack_factor=leading.stack_factor,
+        contention_factor=raw / denoised if raw is not None and denoised and denoised > SHORTEST_SECONDS else None,
         slowdown=leading.slowdown,
         faster_than_idealized=leading.faster_than_idealized,
         stacks=views,
@@ -123,7 +134,7 @@ def _row(stack: str, key: tuple[_Name, _Name, _Name], tables: Tables) -> _Row | 
     return row.name, row.provenance, numbers.last_knot, numbers.context, tables.runtime(stack, row)
 
 
-def _view(event: RequestEvent, row: _Row | None, output: int | None, raw: float | None) -> StackView:
+def _view(event: RequestEvent, row: _Row | None, output: int | None, known: _Runtimes | None) -> StackView:
     prompt = event.prompt_tokens
     if row is None or prompt is None or output is None:
         return _uncovered(event, row, output)
@@ -137,9 +148,16 @@ def _view(event: RequestEvent, row: _Row | None, output: int | None, raw: float 
         if context and cached and output > 1:
             cached_seconds += context * cached * (output - 1)
     coverage: Coverage = "covered" if prompt <= last_knot else "extrapolated"
-    slowdown = raw / idealized if raw is not None and idealized > SHORTEST_SECONDS else None
-    faster = None if raw is None else raw < idealized
-    return StackView(idealized, cached_seconds, name, provenance, coverage, None, None, slowdown, faster)
+    if known is None:
+        return StackView(idealized, cached_seconds, name, provenance, coverage)
+    raw, denoised = known
+    slowdown = stack_factor = None
+    if idealized > SHORTEST_SECONDS:
+        slowdown = raw / idealized
+        stack_factor = None if denoised is None else denoised / idealized
+    return StackView(
+        idealized, cached_seconds, name, provenance, coverage, None, stack_factor, slowdown, raw < idealized
+    )
 
 
 def _uncovered(event: RequestEvent, row: _Row | None, output: int | None) -> StackView:

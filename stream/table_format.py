@@ -4,18 +4,20 @@ A file is `{"format": 1, "stacks": {STACK: {"hardware", "software", "date", "sou
 `{"models": {NAME: row}}` and a bare `{NAME: row}`, such as HELM's own JSON, hold one stack without a name.
 A row is HELM's: `runtime_per_output_token` (s), `runtime_for_prompt_tokens` (prompt tokens as string keys to
 seconds) and `overhead` (s); plus, all optional, `context_seconds_per_token2`, `quadratic` [a, b, c],
-`provenance`, `proxy_of`, `fit_error` (a fraction), `intervals`, `source`, `note`.
+`provenance`, `proxy_of`, `fit_error` (a fraction), `intervals`, `source`, `note`; and what a baseline says of
+itself (`stream.baselines`), which is passed over here.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn, TypeVar, get_args
 
+from stream.baselines import Baseline
 from stream.events import Provenance
 from stream.runtime import Coefficients
 
@@ -44,6 +46,7 @@ _ROW_KEYS = frozenset(
         "note",
     }
 )
+_BASELINE_KEYS = frozenset(Baseline.__struct_fields__) - frozenset(Coefficients.__dataclass_fields__)
 _QUADRATIC_TERMS = 3
 _SHOWN_CHARACTERS = 40
 _LARGEST = 1e9  # seconds: keeps infinities, which no measurement yields, out of every sum
@@ -213,7 +216,7 @@ def _rows(value: Any, at: _At) -> Mapping[str, Row]:
 
 def _row(name: str, value: Any, at: _At) -> Row:
     row = _object(value, at)
-    _only_keys(row, _ROW_KEYS, at)
+    _only_keys([key for key in row if key not in _BASELINE_KEYS], _ROW_KEYS, at)
     intervals = row.get("intervals")
     return Row(
         name=name,
@@ -283,7 +286,7 @@ def _optional(check: Callable[[Any, _At], Checked], value: Any, at: _At) -> Chec
     return None if value is None else check(value, at)
 
 
-def _only_keys(record: dict[str, Any], known: AbstractSet[str], at: _At) -> None:
+def _only_keys(record: Iterable[str], known: AbstractSet[str], at: _At) -> None:
     for key in record:
         if key not in known:
             (at / key).wrong(f"one of the keys {', '.join(sorted(known))}")
