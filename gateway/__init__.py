@@ -1,3 +1,1 @@
 """The gateway: an asynchronous proxy that passes LLM traffic on byte for byte and records one event a request."""
-
-__version__ = "0.1.0"

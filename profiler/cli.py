@@ -10,7 +10,7 @@ from typing import TextIO
 
 from profiler.estimate import estimate, estimate_csv, whole_number
 from stream.coefficients import Tables
-from stream.command import Parser, UsageError, add_table_options, run_quietly, tables_of
+from stream.command import Parser, UsageError, add_table_options, add_version_option, run_quietly, tables_of
 
 __all__ = ["main"]
 
@@ -34,6 +34,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `profiler` command and give its exit status."""
     parser = Parser(prog="profiler", description="trueclock's offline side.")
+    add_version_option(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "estimate",

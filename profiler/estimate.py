@@ -60,6 +60,9 @@ def estimate(tables: Tables, model: str, prompt_tokens: int, output_tokens: int)
 def unknown_model(tables: Tables, model: str) -> str:
     """Say on one line that there is no such row, and what there is instead."""
     stack = tables.reference
+    elsewhere = next((other for other in tables.stacks if tables.row(other, model)), None)
+    if elsewhere is not None:
+        return f"unknown model {model!r} on stack {stack}, but {elsewhere} has it: --stack {elsewhere}"
     near = tables.near(stack, model)
     if near:
         return f"unknown model {model!r} on stack {stack}: did you mean {' or '.join(near)}?"

@@ -7,7 +7,7 @@ are served to rows of the very same model (no near relatives, no guesses).
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -39,7 +39,7 @@ __all__ = [
 DEFAULT_STACK = "a100-megatron"
 
 _SHIPPED = Path(__file__).with_name("tables")
-_SHIPPED_STACKS = (DEFAULT_STACK, "v100-megatron", "api-2022")
+_SHIPPED_STACKS = (DEFAULT_STACK, "v100-megatron", "h100-predicted", "api-2022")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,9 @@ class Tables:
     """An immutable set of stacks. `version` is a hash of all that decides a runtime.
 
     `reference` is the leading stack; `references` are the reference stacks, the leading one first, and never a
-    denoised one. `found` and `functions` are memos of pure look-ups, kept here to end with them.
+    denoised one. `assume` maps served names of models that nobody outside can measure to the row (or an alias of
+    it) whose numbers stand in for them. `found` and `functions` are memos of pure look-ups, kept here to end with
+    them.
     """
 
     stacks: Mapping[str, Stack]
@@ -55,19 +57,33 @@ class Tables:
     references: tuple[str, ...]
     interpolation: Interpolation
     aliases: Mapping[str, str]
+    assume: Mapping[str, str]
     version: str
     found: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     functions: dict[tuple[str, str], RuntimeFunction] = field(default_factory=dict, compare=False, repr=False)
 
     def row(self, stack: str, *names: str | None) -> Row | None:
-        """Find the row on `stack` of the first of `names` that has one, each by itself, then by its alias."""
-        rows = self.stacks[stack].rows
+        """Find the row on `stack` of the first of `names` that has one, each by itself, then by its alias.
+
+        Where none has, the first that is assumed to be as a row there is gets that row, its provenance `assumed`.
+        """
         for name in names:
-            if name is not None:
-                row = rows.get(name) or rows.get(self.aliases.get(name, ""))
-                if row is not None:
-                    return row
+            row = None if name is None else self._own(stack, name)
+            if row is not None:
+                return row
+        for name in names if self.assume else ():
+            row = None if name is None else self._own(stack, self.assume.get(name, ""))
+            if row is not None:
+                return replace(row, provenance="assumed")
         return None
+
+    def _own(self, stack: str, name: str) -> Row | None:
+        rows = self.stacks[stack].rows
+        return rows.get(name) or rows.get(self.aliases.get(name, ""))
+
+    def measured(self, name: str) -> Row | None:
+        """The row that a name has of its own, on the first reference stack where it has one, by name or alias."""
+        return next(filter(None, (self._own(stack, name) for stack in self.references)), None)
 
     def runtime(self, stack: str, row: Row) -> RuntimeFunction:
         """T(p, o) of a row, in these tables' interpolation."""
@@ -76,15 +92,22 @@ class Tables:
             self.functions[key] = runtime_function(row.coefficients, self.interpolation)
         return self.functions[key]
 
-    def near(self, stack: str, name: str) -> list[str]:
-        """Name up to three rows or aliases on `stack` that look like `name`, for messages."""
-        rows = self.stacks[stack].rows
-        known = [*rows, *(alias for alias, target in self.aliases.items() if target in rows)]
-        by_lower = {known_name.lower(): known_name for known_name in known}
-        lower = name.lower()
-        inside = [key for key in by_lower if lower and lower in key]
-        close = difflib.get_close_matches(lower, by_lower, n=3)
-        return [by_lower[key] for key in dict.fromkeys([*close, *inside])][:3]
+    def near(self, stack: str | None, name: str) -> list[str]:
+        """Name up to three rows or aliases on `stack` (None: on any reference stack) that look like `name`."""
+        rows = _row_names(self.stacks[each] for each in (self.references if stack is None else [stack]))
+        return _near(name, _names(rows, self.aliases))
+
+
+def _names(rows: Collection[str], aliases: Mapping[str, str]) -> list[str]:
+    return [*rows, *(alias for alias, target in aliases.items() if target in rows)]
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    by_lower = {known_name.lower(): known_name for known_name in known}
+    lower = name.lower()
+    inside = [key for key in by_lower if lower and lower in key]
+    close = difflib.get_close_matches(lower, by_lower, n=3)
+    return [by_lower[key] for key in dict.fromkeys([*close, *inside])][:3]
 
 
 def load_tables(
@@ -92,6 +115,7 @@ def load_tables(
     *,
     stack: str | None = None,
     aliases: Mapping[str, str] | None = None,
+    assume: Mapping[str, str] | None = None,
     interpolation: Interpolation = "linear",
     any_kind: bool = False,
 ) -> Tables:
@@ -100,18 +124,29 @@ def load_tables(
     Without `paths` these are the shipped ones; paths given replace them, and of several the later wins per
     model. A file whose rows belong to no named stack gives them to `stack` or else, where other files name
     stacks, to the leading one of those, or else to a stack called by the (first such) file's stem. The leading
-    stack is `stack`, else the only one, else a100-megatron. `aliases` (served name to row) come on top of the
-    shipped ones. A denoised stack may lead only with `any_kind`, which is for asking what it says.
+    stack is `stack`, else the only one, else a100-megatron. `aliases` come on top of the shipped ones, `assume` is
+    for names that have none; both map a served name to a row or an alias of one. A denoised stack may lead only
+    with `any_kind`, which is for asking what it says.
     """
     if interpolation not in INTERPOLATIONS:
         raise TableError(f"interpolation: expected {' or '.join(INTERPOLATIONS)}, found {interpolation!r}")
     shipped = tuple(_SHIPPED / f"{name}.json" for name in _SHIPPED_STACKS)
-    files = [(Path(path), read_table(Path(path))) for path in paths or shipped]
+    files = [(Path(path), _read(Path(path), number)) for number, path in enumerate(paths or shipped)]
     stacks = _merge(files, stack)
     reference = _leading(stacks, stack)
     if stacks[reference].kind != "reference" and not any_kind:
-        raise TableError(_never_a_reference(stacks, reference))
-    return _tables(stacks, reference, _all_aliases(stacks, aliases or {}), interpolation)
+        raise TableError(_never_a_reference(stacks, reference), "stack" if stack else "tables")
+    known = _all_aliases(stacks, aliases or {})
+    references = (each for each in stacks.values() if each.kind == "reference")
+    _check("assume", "assume", assume or {}, _row_names(references), known)
+    return _tables(stacks, reference, known, assume or {}, interpolation)
+
+
+def _read(path: Path, number: int) -> TableFile:
+    try:
+        return read_table(path)
+    except TableError as error:
+        raise TableError(str(error), "tables", number) from None
 
 
 def tables_to_json(tables: Tables) -> bytes:
@@ -124,18 +159,28 @@ def tables_from_json(data: bytes, file: str = "tables.json") -> Tables:
     read = parse_table(data, file)
     stacks = {stack.name: stack for stack in read.stacks}
     settings = read.settings
-    aliases, interpolation = settings.get("aliases"), settings.get("interpolation")
+    interpolation = settings.get("interpolation")
     if settings.get("reference") not in stacks:
         raise TableError(f"{file}: $.reference: expected one of {', '.join(stacks)}")
     if interpolation not in INTERPOLATIONS:
         raise TableError(f"{file}: $.interpolation: expected {' or '.join(INTERPOLATIONS)}")
-    if not isinstance(aliases, dict) or not all(isinstance(target, str) for target in aliases.values()):
-        raise TableError(f"{file}: $.aliases: expected an object of names")
-    return _tables(stacks, settings["reference"], aliases, interpolation)
+    aliases = _name_map(settings.get("aliases"), f"{file}: $.aliases")
+    assume = _name_map(settings.get("assume", {}), f"{file}: $.assume")
+    return _tables(stacks, settings["reference"], aliases, assume, interpolation)
+
+
+def _name_map(value: Any, where: str) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(target, str) for target in value.values()):
+        raise TableError(f"{where}: expected an object of names")
+    return value
 
 
 def _tables(
-    stacks: Mapping[str, Stack], reference: str, aliases: Mapping[str, str], interpolation: Interpolation
+    stacks: Mapping[str, Stack],
+    reference: str,
+    aliases: Mapping[str, str],
+    assume: Mapping[str, str],
+    interpolation: Interpolation,
 ) -> Tables:
     others = [name for name, stack in stacks.items() if stack.kind == "reference" and name != reference]
     leading = [reference] if stacks[reference].kind == "reference" else []
@@ -145,6 +190,7 @@ def _tables(
         references=(*leading, *others),
         interpolation=interpolation,
         aliases=MappingProxyType(dict(aliases)),
+        assume=MappingProxyType(dict(assume)),
         version="",
     )
     canonical = json.dumps(_content(tables), sort_keys=True, separators=(",", ":"))
@@ -156,6 +202,7 @@ def _content(tables: Tables) -> dict[str, Any]:
         "format": FORMAT,
         "interpolation": tables.interpolation,
         "aliases": dict(tables.aliases),
+        **({"assume": dict(tables.assume)} if tables.assume else {}),
         "stacks": {name: stack_to_json(stack) for name, stack in tables.stacks.items()},
     }
 
@@ -180,10 +227,11 @@ def _merge(files: Iterable[tuple[Path, TableFile]], asked: str | None) -> dict[s
 def _leading(stacks: Mapping[str, Stack], asked: str | None) -> str:
     if asked is not None:
         if asked not in stacks:
-            raise TableError(f"unknown stack {asked!r}: there are {', '.join(stacks)}")
+            raise TableError(f"unknown stack {asked!r}: there are {', '.join(stacks)}", "stack")
         return asked
     if len(stacks) > 1 and DEFAULT_STACK not in stacks:
-        raise TableError(f"several stacks, choose one with --stack: {', '.join(stacks)}")
+        choice = f"choose the leading one (--stack, or stack in a configuration): {', '.join(stacks)}"
+        raise TableError(f"several stacks, {choice}", "tables")
     return DEFAULT_STACK if DEFAULT_STACK in stacks else next(iter(stacks))
 
 
@@ -194,8 +242,29 @@ def _never_a_reference(stacks: Mapping[str, Stack], name: str) -> str:
 
 
 def _all_aliases(stacks: Mapping[str, Stack], own: Mapping[str, str]) -> dict[str, str]:
-    for name, target in own.items():
-        if not any(target in stack.rows for stack in stacks.values()):
-            raise TableError(f"alias {name!r}: no table has a row {target!r}")
     shipped: dict[str, str] = json.loads((_SHIPPED / "aliases.json").read_bytes())["aliases"]
-    return {**shipped, **own}
+    rows = _row_names(stacks.values())
+    _check("alias", "aliases", own, rows, shipped)
+    return {**shipped, **{name: target if target in rows else shipped[target] for name, target in own.items()}}
+
+
+def _check(
+    what: str, setting: str, names: Mapping[str, str], rows: Collection[str], aliases: Mapping[str, str]
+) -> None:
+    """Refuse what leads to no row, and names that no model has: those would never match, without a word."""
+    for name, target in names.items():
+        if not name or "*" in name:
+            wanted = "expected the name of one model (wildcards do not work here)"
+            raise TableError(f"{what} {name!r}: {wanted}", setting, name)
+        if target not in rows and aliases.get(target) not in rows:
+            near = _like(target, _names(rows, aliases))
+            raise TableError(f"{what} {name!r}: no table has a row or alias {target!r}{near}", setting, name)
+
+
+def _row_names(stacks: Iterable[Stack]) -> dict[str, None]:
+    return dict.fromkeys(name for stack in stacks for name in stack.rows)
+
+
+def _like(name: str, known: Iterable[str]) -> str:
+    near = _near(name, known)
+    return f"; there are {', '.join(near)}" if near else ""

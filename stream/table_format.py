@@ -53,7 +53,15 @@ _LARGEST = 1e9  # seconds: keeps infinities, which no measurement yields, out of
 
 
 class TableError(ValueError):
-    """A coefficient table that cannot be used. One line: the file, the path inside it, what was expected."""
+    """A coefficient table that cannot be used. One line: the file, the path inside it, what was expected.
+
+    `setting` names what asked for it, so that a configuration can say where: ("stack",), ("tables", number),
+    ("aliases", name), ("assume", name); empty where nothing did.
+    """
+
+    def __init__(self, message: str, *setting: str | int) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,10 @@ def test_a_bad_file_is_named_with_its_line(given: str, told: str) -> None:
         (["--csv", "none.csv"], "none.csv: No such file or directory"),
         (["--csv", "tests"], "tests: Is a directory"),
         ([*ONE[:5], "1.5"], "--output-tokens: expected a whole number of tokens, 0 or more, found '1.5'"),
-        ([*ONE, "--stack", "zzz"], "unknown stack 'zzz': there are a100-megatron, v100-megatron, api-2022"),
+        (
+            [*ONE, "--stack", "zzz"],
+            "unknown stack 'zzz': there are a100-megatron, v100-megatron, h100-predicted, api-2022",
+        ),
         ([*ONE, "--table", "none.json"], "none.json: cannot be read: No such file or directory"),
         (
             ["--model", "davinc", *ONE[2:]],
@@ -132,6 +135,10 @@ def test_a_bad_file_is_named_with_its_line(given: str, told: str) -> None:
         (
             ["--model", "gpt-4o", *ONE[2:]],
             "unknown model 'gpt-4o' on stack a100-megatron: it has openai/ada, ",
+        ),
+        (
+            ["--model", "llama3.1:8b", *ONE[2:]],
+            "unknown model 'llama3.1:8b' on stack a100-megatron, but h100-predicted has it: --stack h100-predicted",
         ),
     ],
 )

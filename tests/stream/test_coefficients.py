@@ -5,14 +5,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from stream.coefficients import TableError, load_tables, tables_from_json, tables_to_json
+from stream.enrich import enrich
+from stream.events import RequestEvent
 from stream.table_format import parse_table, stack_to_json
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHIPPED_ALIASES = Path(__file__).parents[2] / "stream" / "tables" / "aliases.json"
-REFERENCES = ("a100-megatron", "v100-megatron")
+MEASURED = ("a100-megatron", "v100-megatron")
+REFERENCES = (*MEASURED, "h100-predicted")
 
 
 def row(seconds: float = 1.0, **more: Any) -> dict[str, Any]:
@@ -39,8 +43,9 @@ def test_the_shipped_tables_say_where_they_come_from() -> None:
     assert tables.references == REFERENCES
     for stack in tables.stacks.values():
         assert all((stack.hardware, stack.software, stack.date, stack.source))
-        assert {r.provenance for r in stack.rows.values()} == {"measured"}
-    for name in REFERENCES:
+        kind = "predicted" if stack.name == "h100-predicted" else "measured"
+        assert {r.provenance for r in stack.rows.values()} == {kind}
+    for name in MEASURED:
         rows = tables.stacks[name].rows
         proxies = {r.name: r.proxy_of for r in rows.values() if r.proxy_of}
         assert proxies == {
@@ -56,13 +61,14 @@ def test_every_shipped_alias_has_its_row() -> None:
     tables = load_tables()
     shipped = json.loads(SHIPPED_ALIASES.read_bytes())["aliases"]
     assert tables.aliases == shipped
-    for alias in tables.aliases:
-        assert alias not in tables.stacks["a100-megatron"].rows
-        assert tables.row("a100-megatron", alias) is not None
+    for alias, target in tables.aliases.items():
+        assert not [stack for stack in tables.references if alias in tables.stacks[stack].rows]
+        found = {row.name for stack in tables.references if (row := tables.row(stack, alias))}
+        assert found == {target}
 
 
 def test_the_first_name_with_a_row_counts_by_itself_and_then_by_alias() -> None:
-    tables = load_tables(aliases={"mine": "openai/curie", "openai/davinci": "openai/curie"})
+    tables = load_tables(aliases={"mine": "openai/curie", "openai/davinci": "openai/curie", "my-llama": "llama3.1"})
 
     def found(*names: str | None) -> str | None:
         row = tables.row("a100-megatron", *names)
@@ -71,7 +77,48 @@ def test_the_first_name_with_a_row_counts_by_itself_and_then_by_alias() -> None:
     assert found(None, "nothing", "mine", "davinci") == "openai/curie"
     assert found("openai/davinci", "mine") == "openai/davinci", "a row's own name goes before aliases"
     assert found("j1-jumbo") == "ai21/j1-jumbo"
+    assert tables.aliases["my-llama"] == "meta-llama/llama-3.1-8b", "an alias of an alias is one of its row"
     assert found(None, "", "gpt-4o") is None
+
+
+def test_an_assumed_row_is_taken_only_where_no_name_has_its_own() -> None:
+    tables = load_tables(assume={"gpt-4o": "curie", "openai/davinci": "bloom", "mine": "openai/curie", "o1": "davinci"})
+
+    def found(*names: str | None, stack: str = "a100-megatron") -> tuple[str, str] | None:
+        row = tables.row(stack, *names)
+        return (row.name, row.provenance) if row else None
+
+    assert found("gpt-4o") == ("openai/curie", "assumed")
+    assert [found("gpt-4o", "o1"), found("o1", "gpt-4o")] == [
+        (f"openai/{name}", "assumed") for name in ("curie", "davinci")
+    ]
+    assert found(None, "gpt-4o", "bloom") == ("together/bloom", "measured"), "another name has a row of its own"
+    assert found("openai/davinci") == ("openai/davinci", "measured")
+    assert found("mine", stack="v100-megatron") == ("openai/curie", "assumed")
+    assert found("gpt-4", None) is None
+    measured = [tables.measured(name) for name in ("gpt-4o", "openai/davinci", "davinci")]
+    assert [row and row.name for row in measured] == [None, "openai/davinci", "openai/davinci"]
+
+
+def test_a_model_may_be_assumed_on_those_stacks_that_have_the_row(tmp_path: Path) -> None:
+    stacks = {"a": {"models": {"x": row()}}, "b": {"models": {"y": row()}}, "c": {"models": {"z": row()}}}
+    tables = load_tables([write(tmp_path, "t.json", {"stacks": stacks})], stack="a", assume={"m": "y", "x": "z"})
+    assert tables.row("a", "m") is None
+    assert (found := tables.row("b", "m")) is not None
+    assert found.provenance == "assumed"
+    assert [(found.name, found.provenance) for found in (tables.row("a", "x"), tables.row("c", "x")) if found] == [
+        ("x", "measured"), ("z", "assumed"),
+    ]  # fmt: skip
+
+
+def test_what_is_assumed_shows_in_events() -> None:
+    tables = load_tables(assume={"gpt-4o": "davinci"})
+    made = RequestEvent(model="gpt-4o", prompt_tokens=500, completion_tokens=21, duration_seconds=9.0)
+    assumed, own = (enrich(each, tables) for each in (made, msgspec.structs.replace(made, model="davinci")))
+    assert (assumed.table_row, assumed.provenance, assumed.coverage) == ("openai/davinci", "assumed", "covered")
+    assert own.provenance == "measured"
+    assert assumed.idealized_runtime_seconds == own.idealized_runtime_seconds
+    assert assumed.stacks["v100-megatron"].provenance == "assumed"
 
 
 def test_tables_given_replace_the_shipped_ones(tmp_path: Path) -> None:
@@ -120,7 +167,8 @@ def test_tables_are_kept_and_read_again(tmp_path: Path) -> None:
         note="n",
     )
     path = write(tmp_path, "mine.json", {"models": {"a": rich}, "date": "2024"})
-    for tables in (load_tables(), load_tables([path], interpolation="helm", aliases={"x": "a"})):
+    mine = load_tables([path], interpolation="helm", aliases={"x": "a"}, assume={"y": "x"})
+    for tables in (load_tables(), mine):
         kept = tables_to_json(tables)
         assert tables_from_json(kept) == tables
         assert tables_from_json(kept).version == tables.version
@@ -136,6 +184,8 @@ def test_the_version_changes_with_all_that_decides_a_runtime(tmp_path: Path) -> 
         load_tables().version,
         load_tables(interpolation="helm").version,
         load_tables(aliases={"x": "openai/ada"}).version,
+        load_tables(assume={"x": "openai/ada"}).version,
+        load_tables(assume={"x": "ada"}).version,
         load_tables([path]).version,
         load_tables([path], stack="s").version,
     ]
@@ -208,12 +258,18 @@ def test_wrong_questions_are_one_clear_line(tmp_path: Path) -> None:
         ("missing.json: cannot be read: No such file or directory", {"paths": [tmp_path / "missing.json"]}),
         ("is a directory; expected a coefficient table", {"paths": [tmp_path]}),
         ("unknown stack 'z': there are x, y", {"paths": [path], "stack": "z"}),
-        ("several stacks, choose one with --stack: x, y", {"paths": [path]}),
+        ("several stacks, choose the leading one (--stack, or stack in a configuration): x, y", {"paths": [path]}),
         (
             "stack 'api-2022' is denoised, which is never a reference: choose one of a100",
             {"stack": "api-2022"},
         ),
-        ("alias 'x': no table has a row 'y'", {"aliases": {"x": "y"}}),
+        ("alias 'x': no table has a row or alias 'y'", {"aliases": {"x": "y"}}),
+        (
+            "alias 'x': no table has a row or alias 'openai/davincy'; there are openai/davinci",
+            {"aliases": {"x": "openai/davincy"}},
+        ),
+        ("assume 'x': no table has a row or alias 'y'", {"assume": {"x": "y"}}),
+        ("assume 'x': no table has a row or alias 'davincy'; there are davinci", {"assume": {"x": "davincy"}}),
         ("interpolation: expected linear or helm, found 'cubic'", {"interpolation": "cubic"}),
     ]
     for expected, question in cases:
@@ -229,7 +285,13 @@ def test_a_denoised_stack_can_be_asked_but_never_referred_to() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("reference", "z"), ("interpolation", "cubic"), ("aliases", [1]), ("aliases", {"a": 1})],
+    [
+        ("reference", "z"),
+        ("interpolation", "cubic"),
+        ("aliases", [1]),
+        ("aliases", {"a": 1}),
+        ("assume", {"a": 1}),
+    ],
 )
 def test_kept_tables_that_were_damaged_are_refused(key: str, value: Any) -> None:
     kept = json.loads(tables_to_json(load_tables()))
@@ -241,3 +303,5 @@ def test_near_names() -> None:
     tables = load_tables()
     assert tables.near("a100-megatron", "Davinci") == ["davinci", "openai/davinci"]
     assert tables.near("a100-megatron", "gpt-4o") == []
+    assert tables.near("a100-megatron", "Llama-3.1-8B-instruct") == []
+    assert tables.near(None, "Llama-3.1-8B-instruct")[0] == "llama-3.1-8b-instruct"
