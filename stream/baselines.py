@@ -5,7 +5,7 @@ them. Whoever holds the snapshot that an event was enriched with gets the same d
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -88,11 +88,15 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 class _Entry:
     """A baseline with its F(p), which is worked out when first asked for: most of thousands never are."""
 
-    __slots__ = ("_prompt", "baseline")
+    __slots__ = ("_prompt", "baseline", "version")
 
     def __init__(self, baseline: Baseline) -> None:
         self.baseline = baseline
+        self.version = str(baseline.version)
         self._prompt: PromptFunction | None = None
+
+    def __reduce__(self) -> tuple[type["_Entry"], tuple[Baseline]]:
+        return _Entry, (self.baseline,)
 
     def seconds(self, prompt_tokens: int, cached_tokens: int, output_tokens: int) -> float | None:
         baseline = self.baseline
@@ -100,8 +104,10 @@ class _Entry:
             return None
         if self._prompt is None:
             self._prompt = prompt_function(baseline.coefficients)
-        # The last prompt token is always computed anew, however much of the prompt a cache holds.
-        computed = max(prompt_tokens - cached_tokens, min(prompt_tokens, 1))
+        computed = prompt_tokens
+        if cached_tokens and prompt_tokens:
+            # The last prompt token is always computed anew, however much of the prompt a cache holds.
+            computed = max(prompt_tokens - cached_tokens, 1)
         seconds = baseline.overhead + self._prompt(computed)
         if output_tokens > 1:
             further = output_tokens - 1
@@ -151,10 +157,13 @@ class Baselines(Mapping[Key, Baseline]):
         entry = self._entries.get(key)
         if entry is None:
             return None, None
-        version = str(entry.baseline.version)
         if prompt_tokens is None or output_tokens is None:
-            return version, None
-        return version, entry.seconds(prompt_tokens, cached_tokens or 0, output_tokens)
+            return entry.version, None
+        return entry.version, entry.seconds(prompt_tokens, cached_tokens or 0, output_tokens)
+
+    def runtime(self, key: Key) -> Callable[[int, int, int], float | None]:
+        """Return a pair's `denoised`, for many (prompt, cached, output) tokens of it; KeyError without a baseline."""
+        return self._entries[key].seconds
 
 
 NO_BASELINES = Baselines()

@@ -1,25 +1,30 @@
-"""The `stream` command: enrich recorded events."""
+"""The `stream` command: enrich recorded events, learn from them, simulate some."""
 
 import argparse
-import base64
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import msgspec
-
+from stream.baselines import NO_BASELINES, Baselines, load_baselines
 from stream.coefficients import Tables
-from stream.command import Parser, add_table_options, run_quietly, tables_of
+from stream.command import (
+    Parser,
+    add_assume_option,
+    add_table_options,
+    add_version_option,
+    run_quietly,
+    tables_of,
+)
+from stream.denoise_command import add_denoise_command
 from stream.enrich import enrich
 from stream.events import InvalidEvent, decode_event, encode_enriched
+from stream.lines import Bury, DeadLetters, numbered_lines
+from stream.simulate_command import add_simulate_command
 
 __all__ = ["main"]
-
-_READ_BYTES = 1 << 17
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _DESCRIPTION = """\
 Add to each request what it should have taken.
@@ -35,12 +40,14 @@ _EXAMPLES = """\
 examples:
   gateway events --since 1h | stream enrich --stack v100-megatron
   stream enrich --dead dead.jsonl < events.jsonl > enriched.jsonl
+  stream enrich --assume gpt-4o=llama-3.1-70b --baselines baselines.json < events.jsonl
   echo '{"model":"davinci","prompt_tokens":500,"completion_tokens":20,"duration_seconds":2.5}' | stream enrich"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `stream` command and give its exit status."""
     parser = Parser(prog="stream", description="trueclock's stream core, on the command line.")
+    add_version_option(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "enrich",
@@ -49,64 +56,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=_EXAMPLES,
     )
     add_table_options(command)
+    add_assume_option(command)
+    command.add_argument(
+        "--baselines", type=Path, metavar="FILE", help="what `stream denoise --json` wrote: gives denoised runtimes"
+    )
     command.add_argument("--dead", type=Path, metavar="FILE", help="where unreadable lines go: appended to FILE")
+    command.set_defaults(run=lambda options: run_quietly("stream enrich", lambda: _enrich(options)))
+    add_denoise_command(commands)
+    add_simulate_command(commands)
     options = parser.parse_args(argv)
-    return run_quietly("stream enrich", lambda: _enrich(options))
+    status: int = options.run(options)
+    return status
 
 
 def _enrich(options: argparse.Namespace) -> int:
     tables = tables_of(options)
+    baselines = load_baselines(options.baselines) if options.baselines else NO_BASELINES
     with ExitStack() as files:
         dead = files.enter_context(options.dead.open("ab")) if options.dead else None
-        letters = _DeadLetters(dead)
+        letters = DeadLetters(dead)
         source = cast("BufferedReader", sys.stdin.buffer)
-        enrich_lines(source.read1, sys.stdout.buffer, tables, letters.add)
+        enrich_lines(source.read1, sys.stdout.buffer, tables, letters.add, baselines)
     if letters.count and dead:
         print(f"stream enrich: {letters.count} unreadable lines went to {options.dead}", file=sys.stderr)
     return 1 if letters.count else 0
 
 
-class _DeadLetters:
-    """Where unreadable lines go: whole to a file, or to standard error without the record (it is content)."""
-
-    def __init__(self, file: BinaryIO | None) -> None:
-        self.count = 0
-        self._file = file
-
-    def add(self, number: int, line: bytes, reason: str) -> None:
-        self.count += 1
-        letter: dict[str, object] = {"line": number, "reason": reason}
-        if self._file is None:
-            print(msgspec.json.encode(letter).decode(), file=sys.stderr)
-            return
-        try:
-            letter["record"] = line.decode()
-        except UnicodeDecodeError:
-            letter["record_base64"] = base64.b64encode(line).decode()
-        self._file.write(msgspec.json.encode(letter) + b"\n")
-        self._file.flush()
-
-
 def enrich_lines(
-    read: Callable[[int], bytes], out: BinaryIO, tables: Tables, bury: Callable[[int, bytes, str], None]
+    read: Callable[[int], bytes],
+    out: BinaryIO,
+    tables: Tables,
+    bury: Bury,
+    baselines: Baselines = NO_BASELINES,
 ) -> None:
     """Enrich what `read` gives until it ends; `bury(line number, line, reason)` takes unreadable lines.
 
     One write and flush for what one read gave: a followed stream goes on at once, a file at full speed.
     """
-    number, blanks = 0, 0
-    for batch in _line_batches(read):
+    for batch in numbered_lines(read, bury):
         done: list[bytes] = []
-        for line in batch:
-            number += 1
-            if not line.strip():
-                blanks += 1
-                continue
-            for blank in range(number - blanks, number):
-                bury(blank, b"", "blank line")
-            blanks = 0
+        for number, line in batch:
             try:
-                done.append(encode_enriched(enrich(decode_event(line), tables)))
+                done.append(encode_enriched(enrich(decode_event(line), tables, baselines)))
             except InvalidEvent as error:
                 bury(number, line, str(error))
             except RecursionError:
@@ -114,20 +105,6 @@ def enrich_lines(
         if done:
             out.write(b"\n".join(done) + b"\n")
             out.flush()
-
-
-def _line_batches(read: Callable[[int], bytes]) -> Iterator[list[bytes]]:
-    pending: list[bytes] = []
-    chunk = read(_READ_BYTES).removeprefix(_BYTE_ORDER_MARK)
-    while chunk:
-        first, *others = chunk.split(b"\n")
-        pending.append(first)
-        if others:
-            yield [b"".join(pending), *others[:-1]]
-            pending = [others[-1]]
-        chunk = read(_READ_BYTES)
-    if last := b"".join(pending):
-        yield [last]
 
 
 if __name__ == "__main__":

@@ -7,10 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from stream import __version__
 from stream.coefficients import DEFAULT_STACK, Tables, load_tables
 from stream.runtime import INTERPOLATIONS
 
-__all__ = ["EXIT_WRONG_USE", "Parser", "UsageError", "add_table_options", "run_quietly", "tables_of"]
+__all__ = [
+    "EXIT_WRONG_USE",
+    "Parser",
+    "UsageError",
+    "add_assume_option",
+    "add_table_options",
+    "add_version_option",
+    "run_quietly",
+    "tables_of",
+]
 
 EXIT_WRONG_USE = 2
 _EXIT_INTERRUPTED = 130
@@ -34,6 +44,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_WRONG_USE, f"{self.prog}: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
+def add_version_option(parser: argparse.ArgumentParser) -> None:
+    """Add --version."""
+    parser.add_argument("--version", action="version", version=f"trueclock {__version__}")
+
+
 def add_table_options(parser: argparse.ArgumentParser) -> None:
     """Add --stack, --table and --interpolation."""
     parser.add_argument("--stack", help=f"the leading stack (default: {DEFAULT_STACK}, or --table's own)")
@@ -53,9 +68,36 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_assume_option(parser: argparse.ArgumentParser) -> None:
+    """Add --assume NAME=ROW: `options.assume` is then a dict."""
+    parser.add_argument(
+        "--assume",
+        action=_Assume,
+        default={},
+        metavar="NAME=ROW",
+        help="a model nobody outside can measure is assumed to be as that row (or alias of one); may be repeated",
+    )
+
+
+class _Assume(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        name, _, row = values.partition("=")
+        if not (name and row):
+            parser.error(f"argument {option}: expected NAME=ROW, such as gpt-4o=llama-3.1-70b, found {values!r}")
+        namespace.assume = {**namespace.assume, name: row}
+
+
 def tables_of(options: argparse.Namespace, *, any_kind: bool = False) -> Tables:
-    """Load the tables that the options of `add_table_options` name; raise TableError."""
-    return load_tables(options.table, stack=options.stack, interpolation=options.interpolation, any_kind=any_kind)
+    """Load the tables that the options of `add_table_options` (and `add_assume_option`) name; raise TableError."""
+    return load_tables(
+        options.table,
+        stack=options.stack,
+        assume=getattr(options, "assume", None),
+        interpolation=options.interpolation,
+        any_kind=any_kind,
+    )
 
 
 def run_quietly(name: str, command: Callable[[], int]) -> int:

@@ -140,12 +140,13 @@ def _view(event: RequestEvent, row: _Row | None, output: int | None, known: _Run
         return _uncovered(event, row, output)
     name, provenance, last_knot, context, runtime = row
     idealized = runtime(prompt, output)
-    cached, cached_seconds = event.cached_tokens, None
-    if cached is not None:
+    cached = event.cached_tokens
+    cached_seconds = None if cached is None else idealized
+    if cached and prompt > 1:
         # The last prompt token is always computed anew, and generation attends to cached tokens all the same.
-        cached = min(cached, max(prompt - 1, 0))
-        cached_seconds = runtime(prompt - cached, output) if cached else idealized
-        if context and cached and output > 1:
+        cached = min(cached, prompt - 1)
+        cached_seconds = runtime(prompt - cached, output)
+        if context and output > 1:
             cached_seconds += context * cached * (output - 1)
     coverage: Coverage = "covered" if prompt <= last_knot else "extrapolated"
     if known is None:
@@ -163,8 +164,11 @@ def _view(event: RequestEvent, row: _Row | None, output: int | None, known: _Run
 def _uncovered(event: RequestEvent, row: _Row | None, output: int | None) -> StackView:
     reason = _uncovered_reason(event, row, output)
     if row is None:
-        return StackView(uncovered_reason=reason)
+        return _NO_ROW[reason]
     return StackView(table_row=row[0], provenance=row[1], uncovered_reason=reason)
+
+
+_NO_ROW = {reason: StackView(uncovered_reason=reason) for reason in ("not_generation", "unknown_model", "no_model")}
 
 
 def _uncovered_reason(event: RequestEvent, row: _Row | None, output: int | None) -> str:

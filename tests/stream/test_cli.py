@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from stream.baselines import Baseline, baselines_to_json
+
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 GOOD = b'{"model":"davinci","prompt_tokens":500,"completion_tokens":21,"duration_seconds":1.0}'
@@ -65,6 +67,38 @@ def test_the_published_finding(interpolation: str) -> None:
     assert agree >= 0.98 * 549
 
 
+def test_what_is_assumed_and_the_providers_own_best_can_be_given(tmp_path: Path) -> None:
+    baseline = Baseline(
+        version=3, upstream="u", model="gpt-4o", per_output_token=0.01, knots=(1,), prompt_seconds=(0.1,)
+    )
+    (tmp_path / "best.json").write_bytes(baselines_to_json([baseline]))
+    event = {"model": "gpt-4o", "upstream": "u", "prompt_tokens": 1, "completion_tokens": 41, "duration_seconds": 2.0}
+    given = (json.dumps(event) + "\n" + json.dumps({**event, "upstream": None})).encode()
+    options = ("--assume", "gpt-4o=davinci", "--assume", "o1=openai/curie", "--baselines", str(tmp_path / "best.json"))
+    done = stream("enrich", *options, given=given)
+    assert (done.returncode, done.stderr) == (0, b"")
+    found, other = records(done.stdout)
+    assert (found["table_row"], found["provenance"]) == ("openai/davinci", "assumed")
+    assert (found["denoised_runtime_seconds"], found["contention_factor"]) == (0.5, 4.0)
+    assert (found["baseline_version"], other["baseline_version"]) == ("3", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--assume", "gpt-4o"), b"expected NAME=ROW, such as gpt-4o=llama-3.1-70b, found 'gpt-4o'"),
+        (("--assume", "=x"), b"expected NAME=ROW"),
+        (("--assume", "gpt-4o=none"), b"assume 'gpt-4o': no table has a row or alias 'none'"),
+        (("--baselines", "none.json"), b"none.json: cannot be read: No such file"),
+        (("--baselines", "pyproject.toml"), b"pyproject.toml: not JSON"),
+    ],
+)
+def test_wrong_assumptions_and_baselines_are_one_line(options: tuple[str, ...], said: bytes) -> None:
+    done = stream("enrich", *options, given=GOOD)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    assert said in done.stderr
+
+
 def test_unreadable_lines_are_told_without_their_content() -> None:
     done = stream("enrich", given=b"\xef\xbb\xbf" + GOOD + b'\n{"model":"secret"\n\n' + GOOD + b"\r\n \n\n")
     assert done.returncode == 1
@@ -90,7 +124,7 @@ def test_dead_letters_are_kept_whole_and_appended(tmp_path: Path) -> None:
 
 def test_stacks_and_tables(tmp_path: Path) -> None:
     [record] = records(stream("enrich", "--stack", "v100-megatron", given=GOOD).stdout)
-    assert (record["stack"], list(record["stacks"])) == ("v100-megatron", ["a100-megatron"])
+    assert (record["stack"], list(record["stacks"])) == ("v100-megatron", ["a100-megatron", "h100-predicted"])
     table = tmp_path / "mine.json"
     table.write_text('{"davinci":{"runtime_per_output_token":0,"runtime_for_prompt_tokens":{"500":2}}}')
     [record] = records(stream("enrich", "--table", str(table), given=GOOD).stdout)

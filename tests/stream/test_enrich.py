@@ -42,7 +42,7 @@ def test_a_covered_request() -> None:
     assert (found.uncovered_reason, found.exclusion_reason) == (None, None)
     assert (found.denoised_runtime_seconds, found.stack_factor, found.contention_factor) == (None, None, None)
     v100 = TABLES.stacks["v100-megatron"].rows["openai/davinci"].coefficients
-    assert list(found.stacks) == ["v100-megatron"]
+    assert list(found.stacks) == ["v100-megatron", "h100-predicted"]
     assert found.stacks["v100-megatron"].idealized_runtime_seconds == runtime_seconds(v100, 500, 21)
     assert found.stacks["v100-megatron"].slowdown == 3.6 / runtime_seconds(v100, 500, 21)
 
