@@ -12,7 +12,6 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
-from gateway import __version__
 from gateway.addresses import is_loopback
 from gateway.control import STOPPED, Control, WorkerStatus
 from gateway.guard import Guard
@@ -23,6 +22,7 @@ from gateway.proxy import Proxy
 from gateway.refusal import Refusal, refusal_reply
 from gateway.routes import Config
 from gateway.target import origin_form
+from stream import __version__
 from stream.coefficients import Tables
 
 logger = logging.getLogger("trueclock.gateway")
@@ -151,22 +151,22 @@ class _Front:
         self._guard = guard
 
     async def handle(self, request: BaseRequest) -> web.StreamResponse:
-        path = (origin_form(request.raw_path) or "").partition("?")[0]
+        path, _, query = (origin_form(request.raw_path) or "").partition("?")
         try:
             self._guard.check(request)
             if is_own(path):
-                return await self._answer(request, path)
+                return await self._answer(request, path, query)
             if self._proxy is None:
                 raise Refusal(404, "not_found", "this address serves the gateway's own paths alone")
         except Refusal as refusal:
             return refusal_reply(refusal)
         return await self._proxy.handle(request)
 
-    async def _answer(self, request: BaseRequest, path: str) -> web.Response:
+    async def _answer(self, request: BaseRequest, path: str, query: str) -> web.Response:
         if self._own is not None:
-            return await self._own.answer(request, path)
+            return await self._own.answer(request, path, query)
         if is_health(path):
-            return await self._health.answer(request, path)
+            return await self._health.answer(request, path, query)
         raise Refusal(404, "not_found", "page, /metrics and /trueclock are served on the --admin address")
 
 

@@ -1,4 +1,4 @@
-"""The `gateway` command: run the gateway, show a demo, print recorded events, check a configuration."""
+"""The `gateway` command: run the gateway, show a demo, print or explain recorded events, check a configuration."""
 
 import argparse
 import os
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.addresses import is_address
-from stream.command import Parser, UsageError, run_quietly
+from stream.coefficients import DEFAULT_STACK
+from stream.command import Parser, UsageError, add_assume_option, add_version_option, run_quietly
 
 _RUN_WHAT = """\
 Pass LLM traffic on, byte for byte, and record one event a request. Runs until SIGTERM or Ctrl-C; requests in
@@ -16,14 +17,19 @@ _DEMO_WHAT = """\
 Run the gateway before a replayed provider, with traffic of a production trace, until Ctrl-C. Nothing of it is
 kept: the events lie in a temporary directory."""
 _EVENTS_WHAT = """\
-Print the recorded events as JSON lines, enriched with the tables that the gateway used; also while it runs, and
-when none does. Callers are names of the configuration, or c_... made of their keys: see the field `caller`."""
+Print the recorded events as JSON lines, enriched with the tables and baselines that the gateway used; also while it
+runs, and when none does. Callers are names of the configuration, or c_... made of their keys (field `caller`)."""
+_EXPLAIN_WHAT = """\
+Say where one recorded request's time went: model, stack and contention, and what else there is to know of it. Also
+while the gateway runs, and when none does. `gateway events` prints ids; the beginning of one is enough."""
 _CHECK_WHAT = """\
-Read a configuration file as `gateway run` does, and say where each model leads."""
+Read a configuration file as `gateway run` does, and say where each model leads, and which row covers it."""
 _RUN = """examples:
   gateway run                                        # /v1/... goes to OpenAI, with the caller's own key
   gateway run --upstream http://127.0.0.1:8000/v1    # a server of your own
   gateway run --config config.yaml                   # litellm's model_list, read as it is
+  gateway run --assume gpt-4o=llama-3.1-70b          # a closed model, taken to cost what an open one does
+  gateway run --stack h100-predicted                 # the reference stack that leads
   gateway run --host 0.0.0.0 --allowed-host llm.internal --admin 127.0.0.1:4001"""
 _DEMO = """example:
   gateway demo --speed 5 --duration 60"""
@@ -31,6 +37,8 @@ _EVENTS = """examples:
   gateway events --since 15m
   gateway events --follow | stream enrich --stack v100-megatron
   gateway events --delete --caller c_0123456789abcdef"""
+_EXPLAIN = """example:
+  gateway explain 019ab3f0c2d4                       # an id, or the beginning of one"""
 _CHECK = """example:
   gateway check config.yaml"""
 
@@ -43,6 +51,7 @@ def default_data_dir() -> Path:
 
 def _parser() -> Parser:
     parser = Parser(prog="gateway", description="trueclock: how long should that LLM call have taken?")
+    add_version_option(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="run the gateway", description=_RUN_WHAT, epilog=_RUN))
     _add_demo(
@@ -50,6 +59,9 @@ def _parser() -> Parser:
     )
     _add_events(
         commands.add_parser("events", help="print recorded events, enriched", description=_EVENTS_WHAT, epilog=_EVENTS)
+    )
+    _add_explain(
+        commands.add_parser("explain", help="one request in words", description=_EXPLAIN_WHAT, epilog=_EXPLAIN)
     )
     check = commands.add_parser("check", help="check a configuration file", description=_CHECK_WHAT, epilog=_CHECK)
     check.add_argument("file", type=Path, metavar="FILE")
@@ -62,6 +74,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--upstream", metavar="URL", help="send everything there, with or without a trailing /v1")
     where.add_argument("--config", type=Path, metavar="FILE", help="config.yaml with litellm's model_list")
+    add_assume_option(parser)
+    parser.add_argument("--stack", metavar="NAME", help=f"the reference stack that leads (default: {DEFAULT_STACK})")
     _add_data_dir(parser)
     parser.add_argument("--admin", metavar="HOST:PORT", help="page and metrics apart (default when not on loopback)")
     parser.add_argument(
@@ -79,10 +93,17 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 def _add_events(parser: argparse.ArgumentParser) -> None:
     _add_data_dir(parser)
-    parser.add_argument("--since", metavar="WHEN", help="RFC 3339, or 15m, 6h, 7d ago (default: everything)")
+    parser.add_argument("--since", metavar="WHEN", help="RFC 3339, or 15m, 6h, 7d, 2w ago (default: everything)")
     parser.add_argument("--follow", action="store_true", help="go on as events come")
     parser.add_argument("--caller", metavar="NAME", help="only this caller's")
     parser.add_argument("--delete", action="store_true", help="erase the events of --caller")
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
+    _add_data_dir(parser)
+    parser.add_argument("--stack", metavar="NAME", help="the reference stack (default: the first that covers it)")
+    parser.add_argument("--json", action="store_true", help="everything as one JSON object")
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
@@ -123,14 +144,20 @@ def _events(options: argparse.Namespace) -> int:
     return print_events(options.data_dir, options.since, options.caller, follow=options.follow)
 
 
+def _explain(options: argparse.Namespace) -> int:
+    from gateway.explain import print_explanation
+
+    return print_explanation(options.data_dir, options.id, stack=options.stack, as_json=options.json)
+
+
 def _check(options: argparse.Namespace) -> int:
-    from gateway.run import load_settings_file
+    from gateway.settings_file import covered_destinations, load_settings_file
 
     config, tables = load_settings_file(options.file)
     for warning in config.warnings:
         print(warning, file=sys.stderr)
-    for name, upstream, model in config.destinations():
-        print(f"{name} -> {upstream}" + (f" as {model}" if model else ""))
+    for line in covered_destinations(config, tables):
+        print(line)
     print(f"anything else -> {config.default.root if config.default else 'refused (404)'}")
     print(f"reference stack {tables.reference}, tables {tables.version}")
     return 0
@@ -148,7 +175,7 @@ def _demo(options: argparse.Namespace) -> int:
     return demo(options)
 
 
-_COMMANDS = {"run": _run, "demo": _demo, "events": _events, "check": _check}
+_COMMANDS = {"run": _run, "demo": _demo, "events": _events, "explain": _explain, "check": _check}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ _LITELLMS_OWN = frozenset({
     "worker_registry", "include",
 })  # fmt: skip
 _SECTIONS = ("model_list", "trueclock")
-_OWN_KEYS = ("upstream", "timeouts", "body_limit_bytes", "retention", "stack", "tables", "aliases", "callers")
+_OWN_KEYS = ("upstream", "timeouts", "body_limit_bytes", "retention", "stack", "tables", "aliases", "assume", "callers")
 _TIMEOUTS = {"connect_seconds": "connect", "first_byte_seconds": "first_byte", "total_seconds": "total"}
 
 
@@ -54,6 +54,8 @@ def load_config(path: Path) -> Config:
         stack=own["stack"].text() if "stack" in own else None,
         tables=_tables(own, path.parent),
         aliases=_texts(own, "aliases"),
+        assume=_texts(own, "assume"),
+        places=_places(own),
         callers=_callers(own),
     )
 
@@ -123,6 +125,16 @@ def _table(node: Node, path: Path) -> Path:
 def _texts(own: Mapping[str, Node], key: str) -> dict[str, str]:
     nodes = own[key].mapping() if key in own else {}
     return {name: node.text() for name, node in nodes.items()}
+
+
+def _places(own: Mapping[str, Node]) -> dict[tuple[str | int, ...], str]:
+    """File, line and place of all that names tables, stacks or rows: what is wrong with those shows later."""
+    nodes: dict[tuple[str | int, ...], Node] = {(key,): own[key] for key in ("stack", "tables") if key in own}
+    for key in ("aliases", "assume"):
+        nodes.update(((key, name), node) for name, node in (own[key].mapping() if key in own else {}).items())
+    tables = own["tables"].items() if "tables" in own else []
+    nodes.update((("tables", number), node) for number, node in enumerate(tables))
+    return {setting: node.place for setting, node in nodes.items()}
 
 
 def _callers(own: Mapping[str, Node]) -> dict[str, str]:

@@ -1,103 +1,126 @@
-"""`gateway events`: what is in the log, enriched with the tables that the gateway used, as JSON lines."""
+"""`gateway events`: what is in the log, enriched with the tables and baselines that the gateway used, as JSON lines."""
 
 import heapq
-import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from datetime import datetime
 from pathlib import Path
 
+from gateway.history import History
 from gateway.log import LogError, LogReader, delete_caller, log_files
-from stream.coefficients import Tables, load_tables, tables_from_json
+from gateway.since import SinceError, since_moment
 from stream.command import UsageError
-from stream.enrich import enrich
 from stream.events import InvalidEvent, decode_event, encode_enriched
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _FOLLOW_SECONDS = 0.2
 _PATIENCE_SECONDS = 5.0
-
-
-def since_moment(text: str, now: float) -> float:
-    """Seconds since 1970 of `--since`: RFC 3339, or so long ago as 15m, 6h, 7d."""
-    ago = _AGO.fullmatch(text)
-    if ago:
-        return max(now - float(ago[1]) * _SECONDS[ago[2]], 0.0)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise UsageError(f"--since {text}: expected a time such as 2026-01-31T12:00:00Z, or 15m, 6h, 7d")
-    return moment.timestamp()
+_SETTLE_SECONDS = 2.0
+"""While a gateway runs, an event's values are settled within a save of its state (each second)."""
 
 
 def print_events(data_dir: Path, since: str | None, caller: str | None, *, follow: bool) -> int:
     """Write the recorded events to standard output; with `follow`, go on as they come."""
-    moment = 0.0 if since is None else since_moment(since, time.time())
-    show = _Printer(_tables(data_dir), caller)
+    moment = 0.0 if since is None else _moment(since)
+    history = History.load(data_dir)
+    show = _Printer(history, caller)
     with ExitStack() as files:
-        readers = [files.enter_context(closing(LogReader(path, _PATIENCE_SECONDS))) for path in _logs(data_dir)]
-        last = {reader.path: 0 for reader in readers}
+        readers = [files.enter_context(closing(LogReader(path, _PATIENCE_SECONDS))) for path in logs_of(data_dir)]
+        logs = {reader.path: _Followed(reader) for reader in readers}
+        read_at = time.monotonic()
         for _, path, row, event in heapq.merge(*(_dated(reader, moment) for reader in readers)):
-            last[path] = row
-            show(event)
+            log = logs[path]
+            if not history.is_settled(log.id, row) and time.monotonic() - read_at > _FOLLOW_SECONDS:
+                history.refresh(data_dir)
+                read_at = time.monotonic()
+            if not (follow and log.waits(row, history)):
+                log.row = row
+                show(log.id, row, event)
         sys.stdout.flush()
         while follow:
-            _follow(readers, last, moment, show)
+            history.refresh(data_dir)
+            for log in logs.values():
+                log.go_on(moment, history, show)
             sys.stdout.flush()
             time.sleep(_FOLLOW_SECONDS)
     return 0
 
 
+def _moment(since: str) -> float:
+    try:
+        return since_moment(since, time.time())
+    except SinceError as error:
+        raise UsageError(f"--since {since}: {error}") from None
+
+
 def delete_events(data_dir: Path, caller: str) -> int:
     """Erase one caller's events."""
-    deleted = sum(delete_caller(path, caller) for path in _logs(data_dir))
+    deleted = sum(delete_caller(path, caller) for path in logs_of(data_dir))
     print(f"{deleted} events of {caller} deleted")
     return 0
 
 
-def _logs(data_dir: Path) -> list[Path]:
+def logs_of(data_dir: Path) -> list[Path]:
+    """The log files of a data directory; raise UsageError where there is none."""
     paths = log_files(data_dir)
     if not paths:
         raise UsageError(f"{data_dir}: no event log there; name the gateway's directory with --data-dir")
     return paths
 
 
-def _tables(data_dir: Path) -> Tables:
-    try:
-        return tables_from_json((data_dir / "tables.json").read_bytes(), str(data_dir / "tables.json"))
-    except FileNotFoundError:
-        return load_tables()
-
-
 def _dated(reader: LogReader, moment: float) -> Iterator[tuple[float, Path, int, bytes]]:
     return ((ended, reader.path, row, event) for ended, row, event in reader.since(moment))
 
 
-def _follow(readers: list[LogReader], last: dict[Path, int], moment: float, show: "_Printer") -> None:
-    for reader in readers:
-        after = last[reader.path] or reader.row_before(moment)
-        for row, event in reader.read(after, 1000).rows:
-            last[reader.path] = row
-            show(event)
-        if reader.damage:
-            raise LogError(reader.damage)
+class _Followed:
+    """How far one log has been printed. What cannot have its final values yet waits, for a short time."""
+
+    def __init__(self, reader: LogReader) -> None:
+        self.id = reader.identity()
+        self.row = 0
+        self._reader = reader
+        self._waiting_since: float | None = None
+
+    def waits(self, row: int, history: History) -> bool:
+        """Whether a row is to wait, and with it all after it."""
+        if self._waiting_since is None and not history.is_settled(self.id, row):
+            self._waiting_since = time.monotonic()
+        return self._waiting_since is not None
+
+    def go_on(self, moment: float, history: History, show: "_Printer") -> None:
+        """Print what came since."""
+        self.id = self.id or self._reader.identity()
+        after = self.row or self._reader.row_before(moment)
+        rows = self._reader.read(after, 1000).rows
+        for row, event in rows[: self._settled(rows, history)]:
+            self.row = row
+            show(self.id, row, event)
+        if self._reader.damage:
+            raise LogError(self._reader.damage)
+
+    def _settled(self, rows: list[tuple[int, bytes]], history: History) -> int:
+        """How many of the rows to print now: all, where no stream is running that would still take them."""
+        count = sum(history.is_settled(self.id, row) for row, _ in rows)
+        now = time.monotonic()
+        if count == len(rows):
+            self._waiting_since = None
+        elif self._waiting_since is None or count:
+            self._waiting_since = now
+        elif now - self._waiting_since > _SETTLE_SECONDS:
+            return len(rows)
+        return count
 
 
 class _Printer:
-    def __init__(self, tables: Tables, caller: str | None) -> None:
-        self._tables = tables
+    def __init__(self, history: History, caller: str | None) -> None:
+        self._history = history
         self._caller = caller
 
-    def __call__(self, data: bytes) -> None:
+    def __call__(self, log_id: str, row: int, data: bytes) -> None:
         try:
             event = decode_event(data)
         except InvalidEvent as error:
             print(f"gateway events: a row cannot be read: {error}", file=sys.stderr)
             return
         if self._caller is None or event.caller == self._caller:
-            sys.stdout.buffer.write(encode_enriched(enrich(event, self._tables)) + b"\n")
+            sys.stdout.buffer.write(encode_enriched(self._history.enrich(log_id, row, event)) + b"\n")

@@ -64,7 +64,7 @@ def open_log(path: Path, *, read_only: bool = False, patience: float = 0.0) -> s
     `patience`: seconds for which it and all that is done with the connection wait while others hold the file.
     """
     try:
-        db = _connect(path, patience, read_only=read_only)
+        db = connect(path, patience, read_only=read_only)
         try:
             if not read_only:
                 db.execute("PRAGMA journal_mode=WAL")
@@ -79,7 +79,8 @@ def open_log(path: Path, *, read_only: bool = False, patience: float = 0.0) -> s
     return db
 
 
-def _connect(path: Path, patience: float, *, read_only: bool) -> sqlite3.Connection:
+def connect(path: Path, patience: float, *, read_only: bool) -> sqlite3.Connection:
+    """Open a SQLite file in WAL mode; raises sqlite3.Error, at once where it cannot be used."""
     # A reader opens read-write where it may: after a kill -9 somebody has to recover the write-ahead log.
     if read_only:
         with suppress(sqlite3.Error):

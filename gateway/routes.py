@@ -90,9 +90,9 @@ class Config:
 
     `default` answers for models that no entry names; `exact` and `wildcards` (the
     longest pattern first) are the entries. `retention_days` and `retention_bytes`
-    bound the event log; `stack`, `tables` and `aliases` are for the coefficient
-    tables; `callers` maps a caller's key to its name; `warnings` are lines to log
-    at start.
+    bound the event log; `stack`, `tables`, `aliases` and `assume` are for the
+    coefficient tables, and `places` says where in the file they are; `callers` maps
+    a caller's key to its name; `warnings` are lines to log at start.
     """
 
     default: Upstream | None
@@ -104,6 +104,8 @@ class Config:
     stack: str | None = None
     tables: tuple[Path, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    assume: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[tuple[str | int, ...], str] = field(default_factory=dict, repr=False, compare=False)
     callers: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
     _turns: dict[str, Iterator[Route]] = field(init=False, repr=False, compare=False)

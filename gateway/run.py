@@ -15,8 +15,9 @@ from typing import Any
 
 from gateway.addresses import is_loopback
 from gateway.app import Gateway, Settings, StartError, admin_address
-from gateway.config import Config, ConfigError, default_config, load_config
-from stream.coefficients import TableError, Tables, load_tables
+from gateway.config import Config, default_config
+from gateway.settings_file import load_settings_file, needless_assumptions
+from stream.coefficients import load_tables
 from stream.command import UsageError
 
 logger = logging.getLogger("trueclock.gateway")
@@ -44,21 +45,13 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
-def load_settings_file(path: Path) -> tuple[Config, Tables]:
-    """Read a configuration file and the tables it names; raise ConfigError, which names the file."""
-    config = load_config(path)
-    try:
-        return config, load_tables(config.tables, stack=config.stack, aliases=config.aliases)
-    except TableError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     if options.config:
-        config, tables = load_settings_file(options.config)
+        config, tables = load_settings_file(options.config, options.assume, options.stack)
     else:
-        config, tables = default_config(options.upstream), load_tables()
+        config = default_config(options.upstream)
+        tables = load_tables(assume=options.assume, stack=options.stack)
     try:
         settings = Settings(
             config=config,
@@ -70,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
             allowed_hosts=tuple(options.allowed_host),
         )
         _log_to_stderr()
-        for warning in config.warnings:
+        for warning in (*config.warnings, *needless_assumptions(tables, options.assume)):
             logger.warning("%s", warning)
         _on_loop(_serve(settings, options.address_file))
     except StartError as error:
@@ -150,10 +143,9 @@ def _announce(gateway: Gateway, destination: str, address_file: Path | None) -> 
     print(
         f"  point your app at {gateway.url}/v1, open {gateway.admin_url}/ and {gateway.admin_url}/metrics", flush=True
     )
-    print(
-        f"  events are kept in {settings.data_dir}, idealized runtimes are those of {settings.tables.reference}",
-        flush=True,
-    )
+    leading, *others = settings.tables.references
+    lead = f"; --stack NAME lets {' or '.join(others)} lead" if others and settings.notes is None else ""
+    print(f"  events are kept in {settings.data_dir}, idealized runtimes are those of {leading}{lead}", flush=True)
 
 
 async def _demo(options: argparse.Namespace, data_dir: Path) -> None:

@@ -50,6 +50,11 @@ class Node:
         return ConfigError(f"{self.file}:{self.line}: {where}{': ' if where else ''}{message}")
 
     @property
+    def place(self) -> str:
+        """File, line and place, as errors begin."""
+        return f"{self.file}:{self.line}: {self.where}"
+
+    @property
     def empty(self) -> bool:
         """Whether nothing, or null, is written here."""
         return self.data is None

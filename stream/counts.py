@@ -1,114 +1,68 @@
 """The counts behind the metrics: plain structs that JSON keeps exactly, one per group of label values.
 
-Each knows how one request adds to it. Units: seconds, tokens; histograms as in `stream.histogram`.
+Each knows how requests, several at once, add to it. Units: seconds, tokens; histograms as in `stream.histogram`.
 """
 
-from bisect import bisect_left
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
 from stream import histogram as hist
-from stream.events import EnrichedEvent, RequestEvent, StackView
-from stream.labels import OTHER
-
-_STATUS_CLASSES = {status: f"{status // 100}xx" for status in range(100, 600)}
-
-
-class StackCounts(msgspec.Struct):
-    """Covered requests of one (upstream, model) on one reference stack."""
-
-    raw: float = 0.0
-    idealized: float = 0.0
-    requests: int = 0
-    faster: int = 0
-    extrapolated: int = 0
-    row: str | None = None
-    """the table's row that the last of them had"""
-    slowdown: list[float] = msgspec.field(default_factory=lambda: hist.new(hist.RATIO))
-
-    def __post_init__(self) -> None:
-        """Refuse a stored histogram over other bounds."""
-        hist.check(self.slowdown, hist.RATIO)
-
-    def count(self, raw: float, idealized: float, view: EnrichedEvent | StackView) -> None:
-        """Count one covered request; its factors are those that enrichment gave it on this stack."""
-        self.requests += 1
-        self.raw += raw
-        self.idealized += idealized
-        self.row = view.table_row
-        if view.coverage == "extrapolated":
-            self.extrapolated += 1
-        if view.faster_than_idealized:
-            self.faster += 1
-        ratio = view.slowdown
-        if ratio is not None:
-            self.slowdown[0] += ratio
-            self.slowdown[bisect_left(hist.RATIO, ratio) + 1] += 1.0
+from stream.events import RequestEvent
+from stream.quantiles import Spread
+from stream.sums import Batch, Covered, Sums
 
 
 class PairCounts(msgspec.Struct, omit_defaults=True):
     """All requests of one (upstream, model)."""
 
+    sums: Sums = msgspec.field(default_factory=Sums)
     requests: dict[str, dict[str, int]] = {}
     """status_class -> exclusion_reason -> requests"""
-    uncovered: dict[str, int] = {}
-    """uncovered_reason -> completed requests"""
-    stacks: dict[str, StackCounts] = {}
-    completed: int = 0
-    completed_raw: float = 0.0
-    """completed requests and their raw runtime, covered or not: what the page shows of uncovered models"""
-    estimated: int = 0
-    raw_of_denoised: float = 0.0
-    denoised: float = 0.0
+    slowdown: dict[str, list[float]] = {}
+    """stack -> histogram"""
     contention: list[float] | None = None
+    rows: dict[str, str] = {}
+    """stack -> the table's row that the last covered request had"""
+    provenance: dict[str, dict[str, int]] = {}
+    """stack -> provenance -> covered requests"""
+    steps: int = 0
+    """lasting changes of the baseline"""
 
     def __post_init__(self) -> None:
-        """Refuse a stored histogram over other bounds."""
+        """Refuse stored histograms over other bounds."""
         hist.check(self.contention, hist.RATIO)
+        for ratios in self.slowdown.values():
+            hist.check(ratios, hist.RATIO)
 
-    def count(self, r: RequestEvent, exclusion: str) -> str:
-        """Count one request; return its error type, empty for a request that succeeded."""
-        # Without a status a request is completed, unless something else is said of it.
-        unsaid = "none" if exclusion else "2xx"
-        status_class = unsaid if r.status is None else _STATUS_CLASSES.get(r.status, OTHER)
-        reasons = self.requests.get(status_class)
-        if reasons is None:
-            reasons = self.requests.setdefault(status_class, {})
-        reasons[exclusion] = reasons.get(exclusion, 0) + 1
-        if r.usage_source == "estimated":
-            self.estimated += 1
-        # A slow client's backpressure excludes a request from the ratios, but is no error.
-        return exclusion if r.error_class is not None or status_class != "2xx" else ""
+    def count(self, batch: Batch) -> None:
+        """Count requests."""
+        self.sums.count(batch)
+        completed = batch.requests - len(batch.odd)
+        if completed:
+            self._count_requests("2xx", "", completed)
+        for status_class, exclusion in batch.odd:
+            self._count_requests(status_class, exclusion, 1)
+        for stack, covered in batch.covered.items():
+            self._count_covered(stack, covered)
+        for ratio in batch.contention:
+            self.contention = hist.observe(self.contention, hist.RATIO, ratio)
 
-    def count_denoised(self, raw: float, denoised: float, contention: float | None) -> None:
-        """Count a completed request whose denoised runtime is known; `contention` is raw over denoised."""
-        self.raw_of_denoised += raw
-        self.denoised += denoised
-        if self.contention is None:
-            self.contention = hist.new(hist.RATIO)
-        if contention is not None:
-            hist.observe(self.contention, hist.RATIO, contention)
+    def _count_covered(self, stack: str, covered: Sequence[Covered]) -> None:
+        """Count the factors as enrichment gave them, and whose rows they come from."""
+        ratios, kinds = self.slowdown.get(stack), self.provenance.setdefault(stack, {})
+        for _, _, _, view in covered:
+            if view.slowdown is not None:
+                ratios = hist.observe(ratios, hist.RATIO, view.slowdown)
+            kind = view.provenance or "unknown"
+            kinds[kind] = kinds.get(kind, 0) + 1
+        if ratios is not None:
+            self.slowdown[stack] = ratios
+        self.rows[stack] = covered[-1][3].table_row or ""
 
-    def summary(self, stack: str | None) -> dict[str, Any]:
-        """Return the sums and the ratio of sums on `stack`, for JSON; a ratio of nothing is null."""
-        counts = self.stacks.get(stack or "") or StackCounts()
-        reasons = sorted(self.uncovered.items(), key=lambda item: (-item[1], item[0]))
-        return {
-            "requests": sum(sum(reasons.values()) for reasons in self.requests.values()),
-            "completed": self.completed,
-            "completed_raw_seconds": self.completed_raw,
-            "covered": counts.requests,
-            "table_row": counts.row,
-            "extrapolated": counts.extrapolated,
-            "raw_seconds": counts.raw,
-            "idealized_seconds": counts.idealized,
-            "slowdown": counts.raw / counts.idealized if counts.idealized > 0 else None,
-            "faster_than_idealized": counts.faster,
-            "uncovered": sum(self.uncovered.values()),
-            "uncovered_reason": reasons[0][0] if reasons else None,
-            "estimated_usage": self.estimated,
-        }
+    def _count_requests(self, status_class: str, exclusion: str, number: int) -> None:
+        reasons = self.requests.setdefault(status_class, {})
+        reasons[exclusion] = reasons.get(exclusion, 0) + number
 
 
 class OperationCounts(msgspec.Struct, omit_defaults=True):
@@ -160,10 +114,18 @@ class GlobalCounts(msgspec.Struct):
 
     overhead: list[float] = msgspec.field(default_factory=lambda: hist.new(hist.OVERHEAD_SECONDS))
     overflow: dict[str, int] = {}
+    spread: Spread = msgspec.field(default_factory=Spread)
+    """of the overhead, finer than the histogram"""
 
     def __post_init__(self) -> None:
         """Refuse a stored histogram over other bounds."""
         hist.check(self.overhead, hist.OVERHEAD_SECONDS)
+
+    def count(self, overheads: Sequence[tuple[float, int]]) -> None:
+        """Count seconds that the gateway added to requests, each with its bucket in a Spread."""
+        for seconds, _ in overheads:
+            hist.observe(self.overhead, hist.OVERHEAD_SECONDS, seconds)
+        self.spread.count(overheads)
 
 
 class Labels(msgspec.Struct):

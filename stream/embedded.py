@@ -1,105 +1,92 @@
 """The embedded stream: event logs in, enriched counts out, all in one process and without Kafka.
 
-Counts and cursors are saved together, in one transaction of the state's own SQLite file: after a crash the
-stream goes on from there, and every event is counted exactly once.
+Counts, cursors, rolling sums, sketches and new baselines are saved together, in one transaction of the state's own
+SQLite file: after a crash the stream goes on from there, and every event is counted exactly once. Baselines change at
+a save alone, and are stored with the first row of each log that they apply to: so a recount of the log, which reads
+them, gives every event the same values.
 """
 
 import logging
-import sqlite3
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from stream.coefficients import Tables
+from stream.baselines import Baseline, Baselines, Key
+from stream.coefficients import Tables, tables_to_json
+from stream.denoise import Denoiser
 from stream.enrich import enrich
 from stream.events import EnrichedEvent, InvalidEvent, decode_event
 from stream.metrics import Metrics, StateError
+from stream.recent import Recent
+from stream.rollup import Rollup, RollupError, by_slot
+from stream.state import STATE_VERSION, Cursor, Saved, StateFile, StreamStateError
 
-STATE_VERSION = 1
+__all__ = ["RECENT", "STATE_VERSION", "Cursor", "EmbeddedStream", "StreamStateError"]
+
 RECENT = 20
-_PATIENCE_SECONDS = 1.0  # with others that hold the file, at start and end: in between requests would wait too
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS series (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS cursors (log TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-"""
-_PRIMARY_CODE = 0xFF  # of SQLite's extended error codes
-_NOT_NOW = frozenset({
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY,
-})  # fmt: skip
-"""What says nothing against the file's content: a full disk, a directory that cannot be written."""
+_REFITS = 2  # baselines worked out anew at one save: a few milliseconds each
+_MOST_BASELINES = 10_000
 
 logger = logging.getLogger("trueclock.stream")
 
 
-class StreamStateError(OSError):
-    """The stream's state cannot be used; `str(error)` is one line: what, where, what to do."""
-
-
-class Cursor(msgspec.Struct):
-    """How far the log with this id has been read, and what of it could not be: rows."""
-
-    log_id: str = ""
-    row: int = 0
-    missed: int = 0
-    unreadable: int = 0
-
-
 class EmbeddedStream:
-    """Enriches and counts events; `metrics`, `recent` and `cursors` are what it knows."""
+    """Enriches, denoises and counts events; its attributes are what it knows.
 
-    def __init__(self, state: Path, tables: Tables) -> None:
+    `metrics` counts since ever, `rollup` by time; `requests` has the last ones in columns, `recent` the very last
+    whole. `cursors` says how far each log was read; `baselines` are those in force.
+    """
+
+    def __init__(
+        self, state: Path, tables: Tables, denoiser: Denoiser | None = None, *, before: bytes | None = None
+    ) -> None:
+        """Go on from the state file, or begin; raise StreamStateError for one that cannot be used.
+
+        `tables` are stored with the first row of each log that they apply to. `before` are those that all was counted
+        with of which a state file of an older version does not say it.
+        """
         self.tables = tables
         self.metrics = Metrics()
-        self.cursors: dict[str, Cursor] = {}
+        self.rollup = Rollup()
+        self.denoiser = denoiser or Denoiser()
         self.recent: deque[EnrichedEvent] = deque(maxlen=RECENT)
-        self.failing: str | None = None
-        self._path = state
-        self._changed = False
-        self._unkept: str | None = None
-        self._unsaved: dict[str, bytes] = {}
-        self._db = self._open()
-
-    def _open(self) -> sqlite3.Connection:
+        self.refits = 0
+        self.refit_seconds = 0.0
+        self._under_way: Generator[None, None, None] | None = None
+        """the latest save"""
+        self._waiting: dict[Key, Baseline] = {}
+        """new, and to be in force once they are stored"""
+        self._state = StateFile(state)
+        self._changed = self._state.use_tables(tables_to_json(tables), before)
         try:
-            return self._load(sqlite3.connect(self._path, isolation_level=None, timeout=_PATIENCE_SECONDS))
-        except (sqlite3.Error, StateError, msgspec.MsgspecError, TypeError) as error:
-            if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _NOT_NOW:
-                raise StreamStateError(
-                    f"{self._path}: the stream's state cannot be read: {error}; "
-                    "move the file away to count the log from its beginning"
-                ) from None
-            logger.error("the stream's state cannot be kept, counting goes on without: %s: %s", self._path, error)
-            self._unkept = self.failing = str(error)
-            self.metrics, self.cursors = Metrics(), {}
-            return self._load(sqlite3.connect(":memory:", isolation_level=None))
+            self._restore(self._state.saved)
+        except (StateError, RollupError, msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
+            self._state.close()
+            raise self._state.damaged(error) from None
+        self.requests = Recent()
+        self.requests.number(self.counted)
 
-    def _load(self, db: sqlite3.Connection) -> sqlite3.Connection:
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=OFF")
-            self._check_version(db)
-            db.executescript(_SCHEMA)
-            self.metrics.restore(db.execute("SELECT key, value FROM series").fetchall())
-            for log, value in db.execute("SELECT log, value FROM cursors"):
-                self.cursors[log] = msgspec.json.decode(value, type=Cursor)
-            db.execute("PRAGMA busy_timeout=0")
-        except BaseException:
-            db.close()
-            raise
-        return db
+    def _restore(self, saved: Saved) -> None:
+        self.metrics.restore(saved.series)
+        self.rollup.restore(saved.slots)
+        self.denoiser.restore(saved.sketches)
+        self.cursors = saved.cursors
+        self.baselines = Baselines(saved.baselines)
+        self.metrics.put_in_force(saved.baselines)
+        self._state.saved = Saved()
 
-    def _check_version(self, db: sqlite3.Connection) -> None:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > STATE_VERSION:
-            raise StreamStateError(
-                f"{self._path}: written by a newer trueclock (state version {version}, this one knows "
-                f"{STATE_VERSION}); upgrade trueclock, or use another --data-dir"
-            )
-        if version != STATE_VERSION:
-            db.execute(f"PRAGMA user_version={STATE_VERSION}")
+    @property
+    def failing(self) -> str | None:
+        """Why the state cannot be saved; None while it can."""
+        return self._state.failing
+
+    @property
+    def counted(self) -> int:
+        """Requests counted since ever."""
+        return sum(pair.sums.requests for _, _, pair in self.metrics.pairs())
 
     def cursor(self, log: str) -> Cursor:
         """The cursor of one log, by its name."""
@@ -118,6 +105,7 @@ class EmbeddedStream:
         elif last_row < cursor.row:
             logger.warning("%s ends %d events before what was counted of it", log, cursor.row - last_row)
             cursor.row = last_row
+            self._state.rewind(log_id, last_row + 1)
 
     def take(self, log: str, rows: Iterable[tuple[int, bytes]], missed: int = 0) -> None:
         """Enrich and count rows (number, event) of one log; `missed` were deleted before they could be read."""
@@ -126,52 +114,105 @@ class EmbeddedStream:
             cursor.missed += missed
             cursor.row += missed
             self._changed = True
+        batch, row = [], cursor.row
         for row, data in rows:
             try:
-                enriched = enrich(decode_event(data), self.tables)
+                batch.append(enrich(decode_event(data), self.tables, self.baselines))
             except InvalidEvent as error:
                 cursor.unreadable += 1
                 logger.warning("%s: row %d cannot be read: %s", log, row, error)
-            else:
-                self.metrics.observe(enriched)
-                self.recent.append(enriched)
-            cursor.row = row
-            self._changed = True
+        self._changed = self._changed or row > cursor.row
+        cursor.row = row
+        self._count(batch)
+
+    def _count(self, batch: list[EnrichedEvent]) -> None:
+        """Count events in their order; one kind of count after the other, as that is what caches like."""
+        for events in by_slot(batch):
+            seen = self.metrics.observe(*events)
+            self.rollup.observe(seen)
+            self.requests.observe(*seen.labelled)
+        for enriched in batch:
+            self.denoiser.observe(enriched)
+        self.recent.extend(batch)
+
+    def remember(self, enriched: EnrichedEvent) -> None:
+        """Show an event that was counted before among the latest ones; those come in their order."""
+        stacks = tuple(dict.fromkeys((self.tables.reference, *self.tables.references)))
+        self.requests.remember(enriched, self.metrics.label, stacks)
+        self.recent.append(enriched)
 
     def save(self) -> None:
-        """Write counts and cursors, together. A disk that refuses is told of, and tried again next time."""
+        """Write all that changed, together, and put new baselines in force.
+
+        A disk that refuses is told of, and tried again next time; the baselines of before stay in force until then.
+        """
+        for _ in self.saving():
+            pass
+
+    def saving(self) -> Generator[None, None, None]:
+        """Save in steps of a few milliseconds at most, between which others may go on, but no event may be taken.
+
+        Left half-way, as it is when another one begins, nothing of it was done.
+        """
+        if self._under_way is not None:
+            self._under_way.close()
+        self._under_way = self._steps()
+        return self._under_way
+
+    def _steps(self) -> Generator[None, None, None]:
+        for _ in range(_REFITS):
+            self._waiting.update(self._refit())
+            yield
+        sketches = self.denoiser.changed()
+        self._changed = self._changed or bool(self._waiting or sketches)  # some pairs' turn may come in a quiet moment
         if not self._changed:
             return
-        self._unsaved.update(self.metrics.changed())
-        cursors = [(log, msgspec.json.encode(cursor)) for log, cursor in self.cursors.items()]
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR REPLACE INTO series VALUES (?, ?)", self._unsaved.items())
-            self._db.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", cursors)
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if self.failing is None:
-                logger.error("the stream's state cannot be saved: %s: %s", self._path, error)
-            self.failing = str(error)
-            return
-        self._unsaved.clear()
-        self._changed = False
-        self.failing = self._unkept
+        self._state.put("sketches", sketches)
+        self._state.put("slots", self.rollup.changed())
+        self._state.put("cursors", [(log, msgspec.json.encode(cursor)) for log, cursor in self.cursors.items()])
+        yield
+        self._state.put("series", self.metrics.changed())
+        yield
+        applies = {cursor.log_id: cursor.row + 1 for cursor in self.cursors.values()}
+        if (yield from self._state.saving(self._waiting.values(), applies)):
+            self._changed = False
+            self._put_in_force()
 
-    def summary(self) -> dict[str, Any]:
-        """Sums and ratios by model, and whose measurement each model's row is, for the page."""
-        found = self.metrics.summary(self.tables.reference)
-        for model in found["models"]:
-            name = model["table_row"]
-            row = self.tables.row(self.tables.reference, name) if name else None
-            model["provenance"] = row.provenance if row else None
-            model["proxy_of"] = row.proxy_of if row else None
-        return found
+    def _refit(self) -> dict[Key, Baseline]:
+        """Have a baseline worked out anew; count the lasting changes that it knows of."""
+        began = time.perf_counter()
+        fresh = self.denoiser.refresh(1)
+        self.refit_seconds += time.perf_counter() - began
+        self.refits += len(fresh)
+        for baseline in fresh:
+            for step in baseline.steps:
+                if step.version == baseline.version:
+                    self.metrics.count_step(baseline.upstream, baseline.model)
+        found = {(each.upstream, each.model): each for each in fresh}
+        room = _MOST_BASELINES - len(self.baselines)
+        return {key: each for key, each in found.items() if room > 0 or key in self.baselines}
+
+    def _put_in_force(self) -> None:
+        for key, baseline in self._waiting.items():
+            before = self.baselines.get(key)
+            for step in baseline.steps:
+                if before is None or step.version > before.version:
+                    logger.info(
+                        "%s of %s: its best changed to %.2f times the runtime of before, at %s",
+                        baseline.model, baseline.upstream, step.factor, step.at.isoformat(timespec="seconds"),
+                    )  # fmt: skip
+        if self._waiting:
+            self.baselines = self.baselines.with_(self._waiting.values())
+            self.metrics.put_in_force(self._waiting.values())
+            self._waiting = {}
+
+    def prune(self, oldest: Mapping[str, int]) -> None:
+        """Remove superseded baselines; `oldest` is the first row held of every log that is followed, by its id."""
+        if {cursor.log_id for cursor in self.cursors.values()} <= oldest.keys():
+            self._state.prune(oldest)
 
     def close(self) -> None:
         """Save, and close the file."""
-        self._db.execute(f"PRAGMA busy_timeout={_PATIENCE_SECONDS * 1000:.0f}")
+        self._state.be_patient()
         self.save()
-        self._db.close()
+        self._state.close()

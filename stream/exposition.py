@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from stream import families as f
 from stream import histogram as hist
-from stream.counts import GlobalCounts, OperationCounts, PairCounts, StackCounts
+from stream.baselines import Baseline
+from stream.counts import GlobalCounts, OperationCounts, PairCounts
+from stream.sums import StackSums
 
 _Labels = tuple[str, ...]
 _Numbers = Iterable[tuple[_Labels, float]]
@@ -17,14 +19,17 @@ def families(
     pairs: Mapping[_Labels, PairCounts],
     operations: Mapping[_Labels, OperationCounts],
     whole: GlobalCounts,
+    baselines: Mapping[tuple[str, str], Baseline],
 ) -> Iterator[Metric]:
     """Yield every family of `stream.families`, also those without series, each with its series sorted.
 
-    The first part of each mapping's keys is a kind, the rest are label values.
+    The first part of each key of `pairs` and `operations` is a kind, the rest are label values.
     """
     by_pair = sorted(((key[1:], counts) for key, counts in pairs.items()), key=lambda item: item[0])
     by_operation = sorted(((key[1:], counts) for key, counts in operations.items()), key=lambda item: item[0])
     yield from _of_pairs(by_pair)
+    yield from _of_denoised([(key, pair) for key, pair in by_pair if pair.sums.denoised_requests])
+    yield from _of_baselines(by_pair, sorted(baselines.items(), key=lambda item: item[0]))
     yield _histogram(f.OVERHEAD, [((), whole.overhead)])
     yield _counter(f.OVERFLOW, (((label,), number) for label, number in sorted(whole.overflow.items())))
     yield from _of_operations(by_operation)
@@ -32,19 +37,38 @@ def families(
 
 def _of_pairs(pairs: list[tuple[_Labels, PairCounts]]) -> Iterator[Metric]:
     yield _counter(f.REQUESTS, _requests(pairs))
-    yield _counter(f.RAW, _by_stack(pairs, lambda counts: counts.raw))
-    yield _counter(f.IDEALIZED, _by_stack(pairs, lambda counts: counts.idealized))
-    slowdowns = (((*key, stack), counts.slowdown) for key, stack, counts in _stacks(pairs))
+    yield _counter(f.RAW, _by_stack(pairs, lambda sums: sums.raw))
+    yield _counter(f.IDEALIZED, _by_stack(pairs, lambda sums: sums.idealized))
+    slowdowns = (((*key, stack), pair.slowdown[stack]) for key, pair in pairs for stack in sorted(pair.slowdown))
     yield _histogram(f.SLOWDOWN, slowdowns)
-    yield _counter(f.FASTER, _by_stack(pairs, lambda counts: counts.faster))
-    yield _counter(f.EXTRAPOLATED, _by_stack(pairs, lambda counts: counts.extrapolated))
-    denoised = [(key, pair, pair.contention) for key, pair in pairs if pair.contention is not None]
-    yield _counter(f.RAW_OF_DENOISED, ((key, pair.raw_of_denoised) for key, pair, _ in denoised))
-    yield _counter(f.DENOISED, ((key, pair.denoised) for key, pair, _ in denoised))
-    yield _histogram(f.CONTENTION, ((key, contention) for key, _, contention in denoised))
-    reasons = (((*key, why), n) for key, pair in pairs for why, n in sorted(pair.uncovered.items()))
+    yield _counter(f.FASTER, _by_stack(pairs, lambda sums: sums.faster))
+    yield _counter(f.EXTRAPOLATED, _by_stack(pairs, lambda sums: sums.extrapolated))
+    yield _counter(f.COVERED, _provenances(pairs))
+    reasons = (((*key, why), n) for key, pair in pairs for why, n in sorted(pair.sums.uncovered.items()))
     yield _counter(f.UNCOVERED, reasons)
-    yield _counter(f.ESTIMATED, ((key, pair.estimated) for key, pair in pairs))
+    yield _counter(f.ESTIMATED, ((key, pair.sums.estimated) for key, pair in pairs))
+
+
+def _of_denoised(pairs: list[tuple[_Labels, PairCounts]]) -> Iterator[Metric]:
+    yield _counter(f.RAW_OF_DENOISED, ((key, pair.sums.raw_of_denoised) for key, pair in pairs))
+    yield _counter(f.DENOISED, ((key, pair.sums.denoised) for key, pair in pairs))
+    yield _histogram(f.CONTENTION, ((key, pair.contention) for key, pair in pairs if pair.contention is not None))
+    yield _counter(f.FASTER_THAN_DENOISED, ((key, pair.sums.faster_than_denoised) for key, pair in pairs))
+    yield _counter(f.DECOMPOSED, _by_stack(pairs, lambda sums: sums.decomposed))
+    yield _counter(f.RAW_OF_DECOMPOSED, _by_stack(pairs, lambda sums: sums.decomposed_raw))
+    yield _counter(f.IDEALIZED_OF_DECOMPOSED, _by_stack(pairs, lambda sums: sums.decomposed_idealized))
+    yield _counter(f.DENOISED_OF_DECOMPOSED, _by_stack(pairs, lambda sums: sums.decomposed_denoised))
+
+
+def _of_baselines(
+    pairs: list[tuple[_Labels, PairCounts]], baselines: list[tuple[tuple[str, str], Baseline]]
+) -> Iterator[Metric]:
+    yield _counter(f.STEPS, ((key, pair.steps) for key, pair in pairs if pair.steps or pair.sums.denoised_requests))
+    yield _gauge(f.BASELINE_VERSION, ((key, each.version) for key, each in baselines))
+    yield _gauge(f.BASELINE_OBSERVATIONS, ((key, each.n) for key, each in baselines))
+    yield _gauge(f.BASELINE_OUTPUT_TOKEN, ((key, each.per_output_token) for key, each in baselines))
+    yield _gauge(f.BASELINE_OVERHEAD, ((key, each.overhead) for key, each in baselines))
+    yield _gauge(f.BASELINE_UNTIL, ((key, each.until.timestamp()) for key, each in baselines if each.until is not None))
 
 
 def _of_operations(operations: list[tuple[_Labels, OperationCounts]]) -> Iterator[Metric]:
@@ -63,12 +87,17 @@ def _requests(pairs: list[tuple[_Labels, PairCounts]]) -> _Numbers:
                 yield (*key, status_class, reason), number
 
 
-def _stacks(pairs: list[tuple[_Labels, PairCounts]]) -> Iterator[tuple[_Labels, str, StackCounts]]:
-    return ((key, stack, pair.stacks[stack]) for key, pair in pairs for stack in sorted(pair.stacks))
+def _by_stack(pairs: list[tuple[_Labels, PairCounts]], number: Callable[[StackSums], float]) -> _Numbers:
+    return (
+        ((*key, stack), number(pair.sums.stacks[stack])) for key, pair in pairs for stack in sorted(pair.sums.stacks)
+    )
 
 
-def _by_stack(pairs: list[tuple[_Labels, PairCounts]], number: Callable[[StackCounts], float]) -> _Numbers:
-    return (((*key, stack), number(counts)) for key, stack, counts in _stacks(pairs))
+def _provenances(pairs: list[tuple[_Labels, PairCounts]]) -> _Numbers:
+    for key, pair in pairs:
+        for stack, kinds in sorted(pair.provenance.items()):
+            for kind, number in sorted(kinds.items()):
+                yield (*key, stack, kind), number
 
 
 def _by_error(
@@ -101,6 +130,13 @@ def _tokens(operations: list[tuple[_Labels, OperationCounts]]) -> _Histograms:
 
 def _counter(family: f.Family, numbers: _Numbers) -> Metric:
     metric = CounterMetricFamily(family.name, family.help, labels=family.labels)
+    for labels, number in numbers:
+        metric.add_metric(labels, number)
+    return metric
+
+
+def _gauge(family: f.Family, numbers: _Numbers) -> Metric:
+    metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
     for labels, number in numbers:
         metric.add_metric(labels, number)
     return metric

@@ -13,7 +13,7 @@ _OPERATION = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_m
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric family; `bounds` are a histogram's bucket bounds and empty for a counter."""
+    """One metric family; `bounds` are a histogram's bucket bounds and empty for the others."""
 
     name: str
     labels: tuple[str, ...]
@@ -21,9 +21,11 @@ class Family:
     bounds: Sequence[float] = ()
 
     @property
-    def kind(self) -> Literal["counter", "histogram"]:
-        """The Prometheus type."""
-        return "histogram" if self.bounds else "counter"
+    def kind(self) -> Literal["counter", "gauge", "histogram"]:
+        """The Prometheus type; a counter's name says so."""
+        if self.bounds:
+            return "histogram"
+        return "counter" if self.name.endswith("_total") else "gauge"
 
 
 REQUESTS = Family("trueclock_requests_total", (*_PAIR, "status_class", "exclusion_reason"), "All requests.")
@@ -39,6 +41,36 @@ RAW_OF_DENOISED = Family(
 )
 DENOISED = Family("trueclock_denoised_runtime_seconds_total", _PAIR, "Denoised runtime of the same requests.")
 CONTENTION = Family("trueclock_contention_ratio", _PAIR, "Raw over denoised runtime, by request.", hist.RATIO)
+FASTER_THAN_DENOISED = Family(
+    "trueclock_faster_than_denoised_total", _PAIR, "Requests with raw below denoised runtime."
+)
+DECOMPOSED = Family(
+    "trueclock_decomposed_requests_total", _STACK, "Covered requests on this stack with denoised runtime."
+)
+RAW_OF_DECOMPOSED = Family(
+    "trueclock_raw_of_decomposed_runtime_seconds_total", _STACK, "Raw runtime of the decomposed requests."
+)
+IDEALIZED_OF_DECOMPOSED = Family(
+    "trueclock_idealized_of_decomposed_runtime_seconds_total", _STACK, "Idealized runtime of the same requests."
+)
+DENOISED_OF_DECOMPOSED = Family(
+    "trueclock_denoised_of_decomposed_runtime_seconds_total", _STACK, "Denoised runtime of the same requests."
+)
+COVERED = Family(
+    "trueclock_covered_requests_total",
+    (*_STACK, "provenance"),
+    "Covered requests, by where the idealized runtime comes from.",
+)
+STEPS = Family("trueclock_baseline_steps_total", _PAIR, "Lasting changes of the provider's own best.")
+BASELINE_VERSION = Family("trueclock_baseline_version", _PAIR, "Version of the baseline in force.")
+BASELINE_OBSERVATIONS = Family("trueclock_baseline_observations", _PAIR, "Requests that the baseline rests on.")
+BASELINE_OUTPUT_TOKEN = Family(
+    "trueclock_baseline_runtime_per_output_token_seconds", _PAIR, "Runtime per output token without contention."
+)
+BASELINE_OVERHEAD = Family("trueclock_baseline_overhead_seconds", _PAIR, "Overhead without contention.")
+BASELINE_UNTIL = Family(
+    "trueclock_baseline_last_observation_timestamp_seconds", _PAIR, "When the baseline's last request ended."
+)
 UNCOVERED = Family(
     "trueclock_uncovered_requests_total",
     (*_PAIR, "reason"),
@@ -89,8 +121,11 @@ OUTPUT_TOKEN = Family(
 )
 
 FAMILIES = (
-    *(REQUESTS, RAW, IDEALIZED, SLOWDOWN, FASTER, EXTRAPOLATED, RAW_OF_DENOISED, DENOISED, CONTENTION),
-    *(UNCOVERED, ESTIMATED, OVERHEAD, OVERFLOW),
+    *(REQUESTS, RAW, IDEALIZED, SLOWDOWN, FASTER, EXTRAPOLATED, COVERED, UNCOVERED, ESTIMATED),
+    *(RAW_OF_DENOISED, DENOISED, CONTENTION, FASTER_THAN_DENOISED),
+    *(DECOMPOSED, RAW_OF_DECOMPOSED, IDEALIZED_OF_DECOMPOSED, DENOISED_OF_DECOMPOSED),
+    *(STEPS, BASELINE_VERSION, BASELINE_OBSERVATIONS, BASELINE_OUTPUT_TOKEN, BASELINE_OVERHEAD, BASELINE_UNTIL),
+    *(OVERHEAD, OVERFLOW),
     *(OPERATION, FIRST_CHUNK, TOKENS, SERVER, FIRST_TOKEN, OUTPUT_TOKEN),
 )
 """Every family, in the order of exposition."""

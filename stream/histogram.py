@@ -6,6 +6,8 @@ when somebody scrapes. Counts are floats: exact up to 2**53.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cache
+from itertools import accumulate
 
 OPERATION_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Seconds: OpenTelemetry's buckets for `gen_ai.client.operation.duration` and the server's."""
@@ -60,14 +62,17 @@ def observe(histogram: list[float] | None, bounds: Sequence[float], value: float
 
 def observe_in(histograms: dict[str, list[float]], key: str, bounds: Sequence[float], value: float) -> None:
     """Count `value` in the histogram at `key`, made when it is the first."""
-    histograms[key] = observe(histograms.get(key), bounds, value)
+    histogram = histograms.get(key)
+    if histogram is None:
+        histogram = histograms[key] = new(bounds)
+    observe(histogram, bounds, value)
 
 
 def cumulative(histogram: Sequence[float], bounds: Sequence[float]) -> list[tuple[str, float]]:
     """Return Prometheus' `(le, count of values <= le)` pairs, ending with `+Inf`."""
-    total = 0.0
-    pairs = []
-    for bound, number in zip((*map(repr, bounds), "+Inf"), histogram[1:], strict=True):
-        total += number
-        pairs.append((bound, total))
-    return pairs
+    return list(zip(_labels(tuple(bounds)), accumulate(histogram[1:]), strict=True))
+
+
+@cache
+def _labels(bounds: tuple[float, ...]) -> tuple[str, ...]:
+    return (*map(repr, bounds), "+Inf")

@@ -1,23 +1,24 @@
 """Prometheus metrics of enriched events: own counts on the hot path, metric objects only when scraped.
 
-`Metrics.observe` costs a few microseconds (pre-found series, lists, bisection). The series are bounded: model
-<= 100, upstream and provider <= 50, stack <= 10, reason <= 40 values, then `other`. All sums are plain
-running sums, so that a state restored and continued gives exactly the figures of one that never stopped.
+Events are taken several at once, and what sums need of them is worked out once, for all that hold sums. The series
+are bounded: model <= 100, upstream and provider <= 50, stack <= 10, reason <= 40 values, then `other`. All sums are
+plain running sums, so that a state restored and continued gives exactly the figures of one that never stopped.
 """
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import msgspec
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from stream import exposition
-from stream import histogram as hist
-from stream.counts import Counts, GlobalCounts, Labels, OperationCounts, PairCounts, StackCounts
+from stream.baselines import Baseline
+from stream.counts import Counts, GlobalCounts, Labels, OperationCounts, PairCounts
 from stream.events import EnrichedEvent
 from stream.labels import MAX_LABEL_LENGTH, OTHER, BoundedLabel, clean_label
+from stream.quantiles import Spread, bucket_of
+from stream.sums import Batch, Observation
 
 __all__ = ["Metrics", "StateError"]
 
@@ -36,7 +37,9 @@ _OPERATIONS = {
 _Key = tuple[str, ...]
 _EventKey = tuple[str | None, str | None, str | None, str | None]
 """upstream, model, provider, route"""
-_Series = tuple[_Key, PairCounts, _Key, OperationCounts]
+_Series = tuple[_Key, _Key, OperationCounts]
+"""the keys of pair and operation, and the latter's counts"""
+_STATUS_CLASSES = {status: f"{status // 100}xx" for status in range(100, 600)}
 
 
 class StateError(ValueError):
@@ -44,7 +47,10 @@ class StateError(ValueError):
 
 
 class Metrics(Collector):
-    """Counts of enriched events, as a Prometheus collector, as rows for a state file and as a summary."""
+    """Counts of enriched events, as a Prometheus collector and as rows for a state file.
+
+    `baselines` are those in force, by (upstream, model) label values.
+    """
 
     def __init__(self, max_models: int = 100, max_upstreams: int = 50, max_stacks: int = 10) -> None:
         """Start from zero; each maximum is a number of label values, after which values become `other`."""
@@ -62,31 +68,83 @@ class Metrics(Collector):
         self._series: dict[_EventKey, _Series] = {}
         self._dirty: set[_Key] = set()
         self._reasons: dict[str | None, str] = {None: ""}
+        self._stacks: dict[str | None, str] = {}
         self._stack: str | None = None
+        self.baselines: dict[tuple[str, str], Baseline] = {}
         self._folded = 0
 
-    def observe(self, e: EnrichedEvent) -> None:
-        """Count one enriched event."""
-        r = e.event
-        key = (r.upstream, r.model, r.provider, r.route)
-        series = self._series.get(key) or self._find(key, doubtful=e.exclusion_reason is not None)
-        pair_key, pair, operation_key, operation = series
-        exclusion = self._reasons.get(e.exclusion_reason)
-        if exclusion is None:
-            exclusion = self._reason(e.exclusion_reason)
-        error = pair.count(r, exclusion)
-        if not exclusion:
-            self._count_runtimes(pair, e)
-        operation.count(r, error)
-        overhead = r.gateway_overhead_seconds
-        if overhead is not None:
-            hist.observe(self._global.overhead, hist.OVERHEAD_SECONDS, overhead)
-        self._dirty.add(pair_key)
-        self._dirty.add(operation_key)
+    def observe(self, *events: EnrichedEvent) -> Observation:
+        """Count enriched events, in their order; return what of them was worked out on the way."""
+        batches: dict[_Key, Batch] = {}
+        labelled, overheads, operations = [], [], set[_Key]()
+        for e in events:
+            r = e.event
+            key = (r.upstream, r.model, r.provider, r.route)
+            series = self._series.get(key) or self._find(key, doubtful=e.exclusion_reason is not None)
+            pair, operation, counts = series
+            batch = batches.get(pair)
+            if batch is None:
+                batch = batches[pair] = Batch(pair[1], pair[2])
+            excluded, error = self._add(e, batch)
+            labelled.append((e, batch.upstream, batch.model, excluded))
+            operations.add(operation)
+            counts.count(r, error)
+            overhead = r.gateway_overhead_seconds
+            if overhead is not None:
+                overheads.append((overhead, bucket_of(overhead)))
+        for pair, batch in batches.items():
+            self._pairs[pair].count(batch)
+        self._global.count(overheads)
+        self._stack = next((e.stack for e in reversed(events) if e.stack), self._stack)
+        self._dirty.update(batches, operations)
+        return Observation(events[0].event.ended_at, list(batches.values()), overheads, labelled)
+
+    def _add(self, e: EnrichedEvent, batch: Batch) -> tuple[str, str]:
+        """Add an event to those of its pair; return its exclusion reason as a label, and its error type."""
+        excluded = self._reasons.get(e.exclusion_reason)
+        if excluded is None:
+            excluded = self._reason(e.exclusion_reason)
+        error, status, event = "", e.event.status, e.event
+        batch.requests += 1
+        if event.usage_source == "estimated":
+            batch.estimated += 1
+        if excluded or not (status is None or 200 <= status < 300):
+            # Without a status a request is completed, unless something else is said of it.
+            status_class = "none" if status is None else _STATUS_CLASSES.get(status, OTHER)
+            batch.odd.append((status_class, excluded))
+            # A slow client's backpressure excludes a request from the ratios, but is no error.
+            error = excluded if event.error_class is not None or status_class != "2xx" else ""
+        if not excluded:
+            self._add_completed(e, batch)
+        return excluded, error
+
+    def _add_completed(self, e: EnrichedEvent, batch: Batch) -> None:
+        idealized = e.idealized_runtime_seconds
+        if idealized is None:
+            batch.uncovered.append(self._reasons.get(e.uncovered_reason) or self._reason(e.uncovered_reason) or OTHER)
+        raw = e.event.raw_runtime_seconds
+        if raw is None:
+            raw = e.event.duration_seconds
+            if raw is None:
+                return
+        denoised, contention = e.denoised_runtime_seconds, e.contention_factor
+        batch.raw.append((raw, bucket_of(raw)))
+        if denoised is not None:
+            batch.denoised.append((raw, denoised))
+        if contention is not None:
+            batch.contention.append(contention)
+        if idealized is not None:
+            stack = self._stacks.get(e.stack) or self._stack_label(e.stack)
+            batch.covered[stack].append((raw, idealized, denoised, e))
+        for name, view in e.stacks.items():
+            idealized = view.idealized_runtime_seconds
+            if idealized is not None:
+                stack = self._stacks.get(name) or self._stack_label(name)
+                batch.covered[stack].append((raw, idealized, denoised, view))
 
     def collect(self) -> Iterable[Metric]:
         """Yield every family, in a fixed order, its series sorted."""
-        return exposition.families(self._pairs, self._operations, self._global)
+        return exposition.families(self._pairs, self._operations, self._global, self.baselines)
 
     def changed(self) -> list[tuple[str, bytes]]:
         """Return `(key, value)` of the groups of series that changed since the last call, to be stored."""
@@ -104,15 +162,41 @@ class Metrics(Collector):
                 raise StateError(f"metrics state: row {key[:80]!r} cannot be read: {error}") from None
         self._series.clear()
 
-    def summary(self, stack: str | None = None) -> dict[str, Any]:
-        """Return sums and ratios by (upstream, model) on `stack` (default: the last event's), for JSON.
+    @property
+    def stack(self) -> str | None:
+        """The leading stack of the last event."""
+        return self._stack
 
-        Sums are seconds; a mean or a ratio of nothing is null. `models` has the most used first.
-        """
-        name = clean_label(stack) if stack else self._stack
-        models = [{"upstream": key[1], "model": key[2], **pair.summary(name)} for key, pair in self._pairs.items()]
-        models.sort(key=lambda row: (-row["requests"], row["upstream"], row["model"]))
-        return {"stack": name, "models": models}
+    def label(self, name: str, value: str | None) -> str:
+        """Return the label value under which `value` was counted, without giving it a place."""
+        found = clean_label(value)
+        return found if not found or found in self._labels[name].values else OTHER
+
+    def pairs(self) -> Iterator[tuple[str, str, PairCounts]]:
+        """Yield (upstream, model, counts) of every group, by their label values."""
+        return ((key[1], key[2], counts) for key, counts in self._pairs.items())
+
+    def pair(self, upstream: str, model: str) -> PairCounts | None:
+        """Return the counts of one (upstream, model), by their label values."""
+        return self._pairs.get(("pair", upstream, model))
+
+    @property
+    def overhead(self) -> Spread:
+        """Seconds that the gateway added to requests."""
+        return self._global.spread
+
+    def count_step(self, upstream: str | None, model: str) -> None:
+        """Count a lasting change of a baseline."""
+        key = ("pair", self._labels["upstream"].admit(upstream), self._labels["model"].admit(model))
+        self._pairs.setdefault(key, PairCounts()).steps += 1
+        self._dirty.add(key)
+
+    def put_in_force(self, baselines: Iterable[Baseline]) -> None:
+        """Show these baselines from now on; those whose pair has no place of its own are not shown."""
+        for baseline in baselines:
+            key = (clean_label(baseline.upstream), clean_label(baseline.model))
+            if ("pair", *key) in self._pairs:
+                self.baselines[key] = baseline
 
     def _find(self, key: _EventKey, *, doubtful: bool) -> _Series:
         upstream, model, provider, route = key
@@ -122,9 +206,8 @@ class Metrics(Collector):
         provider_label = self._labels["provider"].admit(provider)
         pair_key = ("pair", upstream_label, model_label)
         operation_key = ("operation", _operation(route), provider_label, model_label)
-        pair = self._pairs.setdefault(pair_key, PairCounts())
-        operation = self._operations.setdefault(operation_key, OperationCounts())
-        series = (pair_key, pair, operation_key, operation)
+        self._pairs.setdefault(pair_key, PairCounts())
+        series = (pair_key, operation_key, self._operations.setdefault(operation_key, OperationCounts()))
         # A folded value is not remembered: each time is counted, and a later success may still get a place.
         if folded == self._folded and all(part is None or len(part) <= MAX_LABEL_LENGTH for part in key):
             if len(self._series) >= _CACHED_SERIES:
@@ -145,29 +228,11 @@ class Metrics(Collector):
             self._reasons[reason] = label
         return label
 
-    def _count_runtimes(self, pair: PairCounts, e: EnrichedEvent) -> None:
-        """Count a completed request, and where it is covered its runtimes on each reference stack."""
-        raw = e.event.raw_seconds
-        self._stack = e.stack or self._stack
-        if raw is not None:
-            pair.completed += 1
-            pair.completed_raw += raw
-            if e.idealized_runtime_seconds is not None:
-                self._on_stack(pair, e.stack or "").count(raw, e.idealized_runtime_seconds, e)
-            for name, view in e.stacks.items():
-                if view.idealized_runtime_seconds is not None:
-                    self._on_stack(pair, name).count(raw, view.idealized_runtime_seconds, view)
-            if e.denoised_runtime_seconds is not None:
-                pair.count_denoised(raw, e.denoised_runtime_seconds, e.contention_factor)
-        if e.idealized_runtime_seconds is None:
-            reason = self._reason(e.uncovered_reason)
-            pair.uncovered[reason] = pair.uncovered.get(reason, 0) + 1
-
-    def _on_stack(self, pair: PairCounts, stack: str) -> StackCounts:
-        counts = pair.stacks.get(stack)
-        if counts is None:
-            counts = pair.stacks.setdefault(self._labels["stack"].admit(stack), StackCounts())
-        return counts
+    def _stack_label(self, stack: str | None) -> str:
+        label = self._labels["stack"].admit(stack)
+        if stack is not None and label == stack:
+            self._stacks[stack] = label
+        return label
 
     def _admitted(self) -> None:
         self._dirty.add(("labels",))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.servers.openai_like import OpenAILike
 
 COMMANDS = [
     ("gateway.cli", "run"), ("gateway.cli", "demo"), ("gateway.cli", "events"), ("gateway.cli", "check"),
+    ("gateway.cli", "explain"),
     ("stream.cli", "enrich"), ("profiler.cli", "estimate"),
 ]  # fmt: skip
 
@@ -43,6 +45,12 @@ def test_every_programs_help_names_its_commands(module: str) -> None:
     status, out, _ = called(module, "--help")
     assert status == 0
     assert all(name in out for program, name in COMMANDS if program == module)
+
+
+@pytest.mark.parametrize("module", ["gateway.cli", "stream.cli", "profiler.cli"])
+def test_every_program_tells_its_version(module: str) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert called(module, "--version") == (0, f"trueclock {version}\n", "")
 
 
 WRONG = {
@@ -78,6 +86,14 @@ WRONG = {
     "no events": (("events", "--data-dir", "{tmp}/nowhere"), "--data-dir"),
     "delete whose": (("events", "--delete", "--data-dir", "{log}"), "--caller"),
     "delete since": (("events", "--delete", "--caller", "x", "--since", "1d", "--data-dir", "{log}"), "--caller"),
+    "explain what": (("explain",), "ID"),
+    "explain nothing": (("explain", "0" * 32, "--data-dir", "{log}"), "no event"),
+    "explain where": (("explain", "0", "--data-dir", "{tmp}/nowhere"), "--data-dir"),
+    "explain on no stack": (("explain", "0", "--stack", "tpu", "--data-dir", "{log}"), "unknown stack 'tpu'"),
+    "assume nothing": (("run", "--assume", "gpt-4o"), "expected NAME=ROW"),
+    "assume no row": (("run", "--assume", "gpt-4o=gpt-4o"), "no table has a row or alias 'gpt-4o'"),
+    "stack unknown": (("run", "--stack", "tpu"), "unknown stack 'tpu': there are a100-megatron, v100-megatron"),
+    "stack denoised": (("run", "--stack", "api-2022"), "'api-2022' is denoised, which is never a reference"),
     "check nothing": (("check",), "FILE"),
     "check no file": (("check", "nowhere.yaml"), "nowhere.yaml"),
     "check a directory": (("check", "{tmp}"), "{tmp}"),
@@ -132,6 +148,7 @@ def test_check_prints_what_is_served(tmp_path: Path) -> None:
     status, out, errors = called("gateway.cli", "check", str(file), SOME_KEY="sk-secret")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()[:2]] == ["fast", "local/*"]
+    assert out.splitlines()[0].endswith("uncovered: give it a row, an alias or `assume`")
     assert all(said in out for said in ("http://127.0.0.1:8000", "http://127.0.0.1:9000", "v100-megatron"))
     assert "config.yaml:6" in errors
     assert "sk-secret" not in out + errors
@@ -164,6 +181,64 @@ def test_an_entry_that_needs_litellm_says_so_where_it_is_missing(tmp_path: Path)
     assert (status, out) == (2, "")
     (line,) = errors.splitlines()
     assert all(said in line for said in ("config.yaml:", "'claude'", "litellm"))
+
+
+# --- stack and assume
+
+
+def test_the_stack_that_leads_is_ones_choice_and_is_said_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("trueclock: {upstream: 'http://127.0.0.1:9/v1', stack: v100-megatron}\n")
+
+    async def said(*options: str) -> tuple[str, str]:
+        async with GatewayProcess("--config", str(file), *options, data_dir=tmp_path / "data") as gateway:
+            stack = (await summary_of(gateway))["stack"]
+            assert gateway.process.stdout is not None
+            lines = [(await within(gateway.process.stdout.readline())).decode() for _ in range(2)]
+            assert (await gateway.end())[0] == 0
+        return str(stack), lines[1].partition(", ")[2]
+
+    async def scenario() -> None:
+        assert await said() == (
+            "v100-megatron",
+            "idealized runtimes are those of v100-megatron; --stack NAME lets a100-megatron or h100-predicted lead\n",
+        )
+        assert await said("--stack", "h100-predicted") == (
+            "h100-predicted",
+            "idealized runtimes are those of h100-predicted; --stack NAME lets a100-megatron or v100-megatron lead\n",
+        )
+
+    run(scenario())
+
+
+def test_a_needless_assumption_is_told_at_the_start(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        options = ("--assume", "gpt-4o=davinci", "--assume", "j1-large=davinci")
+        async with GatewayProcess(*options, data_dir=tmp_path) as gateway:
+            status, errors = await gateway.end()
+        warnings = [line["message"] for line in map(json.loads, errors.splitlines()) if line["level"] == "warning"]
+        own = "this model has its own row, ai21/j1-large (measured): that is used where a stack has it"
+        assert (status, warnings) == (0, [f"--assume j1-large: {own}"])
+
+    run(scenario())
+
+
+def test_what_is_assumed_is_seen_in_a_running_gateways_events(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with OpenAILike() as upstream:
+            options = ("--upstream", upstream.url, "--assume", "gpt-4o=davinci", "--assume", "o1=openai/curie")
+            async with GatewayProcess(*options, data_dir=tmp_path) as gateway:
+                await chat(gateway.url)
+                assert (await gateway.end())[0] == 0
+
+    run(scenario())
+    (event,) = [
+        json.loads(line) for line in called("gateway.cli", "events", "--data-dir", str(tmp_path))[1].splitlines()
+    ]
+    assert (event["model"], event["table_row"], event["provenance"]) == ("gpt-4o", "openai/davinci", "assumed")
+    status, out, errors = called("gateway.cli", "explain", event["id"], "--data-dir", str(tmp_path))
+    assert (status, errors) == (0, "")
+    assert "By `assume`, 'gpt-4o' is taken to cost what openai/davinci does (measured): " in out
 
 
 # --- events

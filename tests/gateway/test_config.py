@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.config import Config, ConfigError, Timeouts, default_config, load_config
 from gateway.providers import DIALECT, TRANSLATED, split_model
+from stream.coefficients import load_tables
 
 SECRET = "sk-very-secret"
 
@@ -320,6 +321,7 @@ trueclock:
   stack: v100-megatron
   tables: [t.json]
   aliases: {gpt-x: openai/davinci}
+  assume: {gpt-4o: openai/curie}
   callers: {alice: os.environ/ALICE, 3.5: other}
 """,
     )
@@ -331,6 +333,7 @@ trueclock:
         (tmp_path / "t.json",),
         {"gpt-x": "openai/davinci"},
     )
+    assert config.assume == {"gpt-4o": "openai/curie"}
     assert config.callers == {SECRET: "alice", "other": "3.5"}
     assert SECRET not in repr(config)
 
@@ -389,6 +392,9 @@ WRONG = [
     ("trueclock:\n  tables: no.json", "trueclock.tables: expected a list, found a text"),
     (f"trueclock:\n  callers: {{a: {SECRET}, b: {SECRET}}}", "trueclock.callers.b: the same key as 'a''s"),
     ("trueclock:\n  callers: {a: ''}", "trueclock.callers.a: the key is empty"),
+    ("trueclock:\n  assume: gpt-4o", "config.yaml:2: trueclock.assume: expected a mapping (key: value), found a text"),
+    ("trueclock:\n  assume: {gpt-4o: 4}", "trueclock.assume.gpt-4o: expected a text (put it in quotes), found a whole"),
+    ("trueclock:\n  asume: {}", "config.yaml:2: trueclock.asume: unknown key (did you mean 'assume'?)"),
 ]
 
 
@@ -461,6 +467,14 @@ def test_the_documented_example_can_be_used(tmp_path: Path, monkeypatch: pytest.
     assert config.default == default_config().default
     for provider, known in DIALECT.items():
         assert f"`{provider}`" in document, f"{provider} ({known.base}) is not documented"
+
+
+def test_the_documented_assumptions_are_of_shipped_rows(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    example = document.split("```yaml\n")[2].partition("```")[0]
+    assume = load(tmp_path, example).assume
+    assert set(assume) == {"gpt-4o", "gpt-4o-mini"}
+    assert load_tables(assume=assume).assume == assume
 
 
 def test_the_line_end_of_a_mounted_secret_is_left_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

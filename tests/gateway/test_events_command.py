@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import main
-from gateway.events_command import since_moment
 from gateway.log import LogWriter, Retention
 from stream.coefficients import load_tables, tables_to_json
-from stream.command import UsageError
-from stream.events import RequestEvent, decode_enriched, encode_event
+from stream.events import EnrichedEvent, RequestEvent, decode_enriched, encode_event
+from stream.state import STATE_VERSION
+from tests.gateway import logs
 
 NOW = 1.8e9
 FOREVER = Retention(days=1e6)
@@ -46,35 +45,6 @@ def event(
 def printed(capfd: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
     assert main(["events", *map(str, arguments)]) == 0
     return [decode_enriched(line).event.id for line in capfd.readouterr().out.splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("90s", NOW - 90),
-        ("15m", NOW - 900),
-        ("6h", NOW - 21_600),
-        ("7d", NOW - 604_800),
-        ("1.5h", NOW - 5400),
-        ("0s", NOW),
-        ("999999999999999d", 0.0),
-        ("9" * 400 + "d", 0.0),
-        ("2026-01-31T12:00:00Z", 1769860800.0),
-        ("2026-01-31T12:00:00.250000Z", 1769860800.25),
-        ("2026-01-31T13:30:00+01:30", 1769860800.0),
-    ],
-)
-def test_since(text: str, moment: float) -> None:
-    assert since_moment(text, NOW) == moment
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "15", "15 m", "-15m", "15M", "m", "1e3s", "yesterday", "2026-01-31T12:00:00", "2026-13-01T00:00:00Z", "15m\n"],
-)
-def test_what_is_no_since_is_refused_on_one_line(text: str) -> None:
-    with pytest.raises(UsageError, match=rf"^--since {re.escape(text)}: expected a time such as .*, or 15m, 6h, 7d$"):
-        since_moment(text, NOW)
 
 
 def test_everything_is_printed_enriched_and_in_order(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -197,3 +167,59 @@ def test_a_reader_that_closes_its_pipe_ends_it_quietly(tmp_path: Path) -> None:
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.stdout.count("\n"), done.stderr, done.returncode) == (1, "", 141)
+
+
+# --- baselines
+
+
+def enriched(capfd: pytest.CaptureFixture[str], data_dir: Path) -> list[EnrichedEvent]:
+    assert main(["events", "--data-dir", str(data_dir)]) == 0
+    return [decode_enriched(line) for line in capfd.readouterr().out.splitlines()]
+
+
+def test_each_event_has_the_baseline_it_was_counted_with(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    first = logs.record(tmp_path, *(logs.event(number) for number in range(5)))
+    second = logs.record(tmp_path, *(logs.event(number, upstream=None) for number in range(5, 8)), worker=1)
+    logs.store(
+        tmp_path,
+        (logs.baseline(1, 0.5), {first: 2, second: 1}),
+        (logs.baseline(2, 0.4), {first: 4, second: 3}),
+        (logs.baseline(3, 0.3, upstream=None), {first: 5, second: 2}),
+    )
+    found = {made.event.id[-1]: made for made in enriched(capfd, tmp_path)}
+    versions = {number: made.baseline_version for number, made in found.items()}
+    assert versions == {"0": None, "1": "1", "2": "1", "3": "2", "4": "2", "5": None, "6": "3", "7": "3"}
+    assert (found["1"].denoised_runtime_seconds, found["1"].contention_factor) == (0.5, 4.0)
+
+
+def test_a_newer_state_is_one_clear_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logs.record(tmp_path, logs.event(1))
+    logs.store(tmp_path, (logs.baseline(1), {}))
+    logs.state_version(tmp_path, STATE_VERSION + 1)
+    assert main(["events", "--data-dir", str(tmp_path)]) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"gateway events: {tmp_path / 'stream.sqlite'}: written by a newer trueclock" in err
+
+
+def test_followed_events_wait_for_their_baseline_but_not_for_a_stream_that_is_gone(tmp_path: Path) -> None:
+    log_id = logs.record(tmp_path, logs.event(1))
+    logs.store(tmp_path, taken={log_id: 1})
+    following = subprocess.Popen(
+        [sys.executable, "-m", "gateway.cli", "events", "--follow", "--data-dir", str(tmp_path)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert following.stdout is not None
+    try:
+        lines = [following.stdout.readline()]
+        logs.record(tmp_path, logs.event(2))
+        logs.store(tmp_path, (logs.baseline(1, 0.5), {log_id: 2}), taken={log_id: 2})
+        lines.append(following.stdout.readline())
+        logs.record(tmp_path, logs.event(3), logs.event(4))  # which nobody takes
+        lines += [following.stdout.readline(), following.stdout.readline()]
+    finally:
+        os.kill(following.pid, signal.SIGINT)
+        out, err = following.communicate(timeout=20)
+    assert [decode_enriched(line).event.id[-1] for line in lines] == ["1", "2", "3", "4"]
+    assert [decode_enriched(line).baseline_version for line in lines] == [None, "1", "1", "1"]
+    assert (out, err, following.returncode) == ("", "", 130)

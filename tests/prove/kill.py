@@ -5,8 +5,9 @@
     python tests/prove/kill.py --kills 3 --requests 2000  # the same as --short
 
 Every request carries its number in `x-trueclock-tags`. Afterwards: no reply that the client had whole is
-without its event; no number has two; what /metrics shows equals a recount of the log. Then the same check is
-made to fail, thrice: with events deleted, with one doubled, and with replies counted as whole that were cut.
+without its event; no number has two; what /metrics shows equals a recount of the log, denoised runtimes too,
+though baselines changed meanwhile. Then the same check is made to fail, thrice: with events deleted, with one
+doubled, and with replies counted as whole that were cut.
 """
 
 import argparse
@@ -105,10 +106,14 @@ def recount(data: Path) -> Totals:
 
 
 def differences(shown: Totals, counted: Totals) -> list[str]:
-    """Return the counters of a recount that /metrics shows otherwise; equal means to the last bit."""
+    """Return the counters of a recount that /metrics shows otherwise; equal means to the last bit.
+
+    Changes of baselines are no events, so that no recount of events can count them.
+    """
     return [
         f"{name}{dict(labels)}: shown {shown.get(name, {}).get(labels)}, counted {value}"
         for name, series in counted.items()
+        if not name.startswith("trueclock_baseline_")
         for labels, value in series.items()
         if shown.get(name, {}).get(labels) != value
     ]
@@ -118,10 +123,16 @@ def plain_sums(events: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Sum the enriched events as they were printed, without any code of the stream."""
     both = [e for e in events if e["raw_runtime_seconds"] is not None and e["idealized_runtime_seconds"] is not None]
     covered = [e for e in both if e["exclusion_reason"] is None]
+    denoised = [e for e in events if e["denoised_runtime_seconds"] is not None and e["exclusion_reason"] is None]
+    both = [e for e in denoised if e["idealized_runtime_seconds"] is not None]
     return {
         "trueclock_requests_total": len(events),
         "trueclock_raw_runtime_seconds_total": sum(e["raw_runtime_seconds"] for e in covered),
         "trueclock_idealized_runtime_seconds_total": sum(e["idealized_runtime_seconds"] for e in covered),
+        "trueclock_raw_of_denoised_runtime_seconds_total": sum(e["raw_runtime_seconds"] for e in denoised),
+        "trueclock_denoised_runtime_seconds_total": sum(e["denoised_runtime_seconds"] for e in denoised),
+        "trueclock_decomposed_requests_total": len(both),
+        "trueclock_denoised_of_decomposed_runtime_seconds_total": sum(e["denoised_runtime_seconds"] for e in both),
     }
 
 
@@ -149,6 +160,8 @@ def check(claims: Claims, gateway: Gateway, outcome: Outcome, options: argparse.
     claims.claim("every whole reply was the upstream's", not outcome.odd, list(outcome.odd.values())[:2] or "all 200")
     wrong = [e for e in events if numbers([e]).keys() & outcome.whole and (e["status"] != 200 or e["exclusion_reason"])]
     claims.claim("whole replies are recorded as completed", not wrong, [brief(e) for e in wrong[:3]] or len(events))
+    versions = {e["baseline_version"] for e in events if e["denoised_runtime_seconds"] is not None}
+    claims.claim("events were denoised, by several baselines", len(versions) > 1, f"{len(versions)} versions")
     apart = differences(totals, recount(gateway.data))
     claims.claim("/metrics equals a recount of the log, bit for bit", not apart, apart[:3] or f"{len(events)} events")
     apart = sums_differ(totals, events)

@@ -8,7 +8,8 @@ import contextlib
 import random
 from dataclasses import dataclass, field
 
-MODELS = ("openai/davinci", "ai21/j1-jumbo", "nobody/knows-this-one")
+STEADY = "openai/curie"  # its streams take what their size says, so that a baseline can be told
+MODELS = (STEADY, STEADY, "openai/davinci", "ai21/j1-jumbo", "nobody/knows-this-one")
 KINDS = ("json", "chunked", "stream", "stream", "undone")
 
 
@@ -24,14 +25,18 @@ class Outcome:
 
 def request(number: int, rng: random.Random) -> tuple[bytes, str]:
     """Make one numbered request: its bytes, and the kind of reply it asks for."""
-    kind = rng.choice(KINDS)
-    usage = ',"stream_options":{"include_usage":true}' if rng.random() < 0.5 else ""
+    model = rng.choice(MODELS)
+    kind = "stream" if model == STEADY else rng.choice(KINDS)
+    usage = ',"stream_options":{"include_usage":true}' if model == STEADY or rng.random() < 0.5 else ""
     stream = f',"stream":true{usage}' if kind in {"stream", "undone"} else ""
     pad = "x" * rng.randrange(10, 2000)
-    body = f'{{"model":"{rng.choice(MODELS)}","messages":[{{"role":"user","content":"{pad}"}}]{stream}}}'
+    body = f'{{"model":"{model}","messages":[{{"role":"user","content":"{pad}"}}]{stream}}}'
     pace = f"delay={rng.choice((0, 0, 0.002, 0.02))}&chunks={rng.choice((2, 8, 30))}"
     pace += f"&gap={rng.choice((0, 0.001, 0.004))}"
-    target = f"/v1/chat/completions?kind={kind}&{pace}&cut={rng.choice((0, 0, rng.randrange(1, 60)))}"
+    pace += f"&cut={rng.choice((0, 0, rng.randrange(1, 60)))}"
+    if model == STEADY:
+        pace = f"delay=0.08&chunks={rng.choice((10, 15, 20))}&gap=0.008"
+    target = f"/v1/chat/completions?kind={kind}&{pace}"
     head = f"POST {target} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer sk-prove\r\n"
     head += "content-type: application/json\r\n"
     return (

@@ -3,25 +3,24 @@
 
     gateway events --data-dir DIR | python tests/prove/recount.py
 
-The events are enriched anew with the shipped tables and counted by the stream's own code; what the gateway's
-/metrics shows after any number of crashes must be the same.
+`gateway events` enriches every row of the log anew, with the tables and baselines stored for that row; here they
+are counted by the stream's own code. What the gateway's /metrics shows after any number of crashes must be the
+same.
 """
 
 import sys
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from stream.coefficients import load_tables
-from stream.enrich import enrich
-from stream.events import decode_event
+from stream.events import decode_enriched
 from stream.metrics import Metrics
 
 
 def main() -> int:
     """Count standard input's events; return 0."""
-    tables, metrics, registry = load_tables(), Metrics(), CollectorRegistry(auto_describe=False)
+    metrics, registry = Metrics(), CollectorRegistry(auto_describe=False)
     for line in sys.stdin.buffer:
-        metrics.observe(enrich(decode_event(line), tables))
+        metrics.observe(decode_enriched(line))
     registry.register(metrics)
     sys.stdout.buffer.write(generate_latest(registry))
     return 0

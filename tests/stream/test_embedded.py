@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -53,35 +52,11 @@ def opened(state: Path) -> Iterator[EmbeddedStream]:
 def test_rows_are_counted_and_the_cursor_follows(stream: EmbeddedStream) -> None:
     stream.take(LOG, [(1, line(1)), (2, line(2)), (5, line(5))])
     assert stream.cursor(LOG).row == 5
-    found = stream.summary()["models"]
-    assert [(row["model"], row["requests"]) for row in found] == [("openai/davinci", 3)]
+    assert [(model, pair.sums.requests) for _, model, pair in stream.metrics.pairs()] == [("openai/davinci", 3)]
     assert [event.event.id for event in stream.recent] == ["1", "2", "5"]
     stream.take(LOG, [(row, line(row)) for row in range(6, 40)])
     assert len(stream.recent) == RECENT
-
-
-def test_a_models_row_is_the_one_that_its_requests_had_whatever_clients_call_it(state: Path) -> None:
-    name, proxy_of = next(
-        (name, row.proxy_of) for name, row in TABLES.stacks[TABLES.reference].rows.items() if row.proxy_of
-    )
-
-    def shown(*events: RequestEvent) -> tuple[str | None, str | None, str | None]:
-        stream = EmbeddedStream(state, TABLES)
-        start = stream.cursor(LOG).row + 1
-        stream.take(LOG, [(row, encode_event(event)) for row, event in enumerate(events, start)])
-        (model,) = stream.summary()["models"]
-        stream.close()
-        return model["table_row"], model["provenance"], model["proxy_of"]
-
-    request = RequestEvent(model="openai/davinci", upstream_model=name, status=200, duration_seconds=1.0)
-    counted = msgspec.structs.replace(request, prompt_tokens=10, completion_tokens=5)
-    assert shown(request) == (None, None, None), "not covered"
-    expected = (name, TABLES.stacks[TABLES.reference].rows[name].provenance, proxy_of)
-    assert shown(counted) == expected
-    assert shown() == expected
-    _change(state, "UPDATE series SET value = replace(value, '\"row\":', '\"not_yet\":')")
-    assert shown() == (None, None, None), "a state of before goes on"
-    assert shown(counted) == expected
+    assert stream.requests.next == 37
 
 
 def test_what_retention_deleted_first_is_missed_once(stream: EmbeddedStream) -> None:
@@ -143,11 +118,11 @@ def test_a_stream_that_was_stopped_goes_on_as_if_it_had_not_been(
         take(stream, until)
         if orderly:
             stream.save()
-        stream._db.close()
+        stream._state.db.close()
         stream = EmbeddedStream(directory / "stopped.sqlite", TABLES)
     take(stream, len(log))
     assert exposed(stream) == exposed(single)
-    assert stream.summary() == single.summary()
+    assert stream.rollup.window(0, 1e10) == single.rollup.window(0, 1e10)
     assert stream.cursor(LOG) == single.cursor(LOG)
     stream.close()
     single.close()
@@ -156,9 +131,9 @@ def test_a_stream_that_was_stopped_goes_on_as_if_it_had_not_been(
 def test_nothing_is_written_while_nothing_comes(stream: EmbeddedStream, state: Path) -> None:
     stream.take(LOG, [(1, line(1))])
     stream.save()
-    before = stream._db.total_changes
+    before = stream._state.db.total_changes
     stream.save()
-    assert stream._db.total_changes == before
+    assert stream._state.db.total_changes == before
 
 
 def test_a_new_log_of_the_same_name_is_read_from_its_beginning(state: Path) -> None:
@@ -168,7 +143,7 @@ def test_a_new_log_of_the_same_name_is_read_from_its_beginning(state: Path) -> N
     stream.resume(LOG, "another", 2)
     assert (stream.cursor(LOG).row, stream.cursor(LOG).missed) == (0, 4)
     stream.take(LOG, [(1, line(1))])
-    assert stream.summary()["models"][0]["requests"] == 3
+    assert stream.counted == 3
     stream.close()
 
 
@@ -180,16 +155,16 @@ def test_a_log_that_lost_its_end_with_the_power_is_gone_on_with_from_there(state
     assert stream.cursor(LOG).row == 5
     stream.resume(LOG, "same", 3)
     stream.take(LOG, [(4, line(4)), (5, line(5))])
-    assert stream.summary()["models"][0]["requests"] == 7
+    assert stream.counted == 7
     stream.close()
 
 
 def test_the_state_of_a_newer_version_is_refused_on_one_line(state: Path) -> None:
     EmbeddedStream(state, TABLES).close()
     db = sqlite3.connect(state)
-    db.execute("PRAGMA user_version=2")
+    db.execute("PRAGMA user_version=3")
     db.close()
-    line = rf"^{state}: written by a newer trueclock \(state version 2, this one knows 1\); upgrade trueclock, or use another"
+    line = rf"^{state}: written by a newer trueclock \(state version 3, this one knows 2\); upgrade trueclock, or use another"
     with pytest.raises(StreamStateError, match=line):
         EmbeddedStream(state, TABLES)
 
@@ -242,7 +217,7 @@ def test_a_damaged_state_is_refused_on_one_line(state: Path, damage: object) -> 
 def test_a_state_that_is_locked_does_not_stop_counting(
     stream: EmbeddedStream, state: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert stream._db.execute("PRAGMA busy_timeout").fetchone() == (0,), "no save waits: requests would"
+    assert stream._state.db.execute("PRAGMA busy_timeout").fetchone() == (0,), "no save waits: requests would"
     other = sqlite3.connect(state, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     for row in range(1, 4):
@@ -250,7 +225,7 @@ def test_a_state_that_is_locked_does_not_stop_counting(
         stream.save()
     assert stream.failing == "database is locked"
     assert len(caplog.records) == 1
-    assert stream.summary()["models"][0]["requests"] == 3
+    assert stream.counted == 3
     other.execute("COMMIT")
     other.close()
     stream.take(LOG, [(4, line(4))])
@@ -283,7 +258,7 @@ def test_a_state_that_cannot_be_made_does_not_stop_counting(tmp_path: Path, capl
     stream.take(LOG, [(1, line(1))])
     stream.save()
     assert stream.failing == "unable to open database file"
-    assert stream.summary()["models"][0]["requests"] == 1
+    assert stream.counted == 1
     stream.close()
 
 
@@ -304,7 +279,7 @@ for row in range(2, 90):
     stream.take("events-0", [(row, event % row)])
     stream.save()
 assert stream.failing, "the disk is full"
-assert len(stream.summary()["models"]) == 89
+assert len(list(stream.metrics.pairs())) == 89
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 stream.take("events-0", [(90, event % 90)])
 stream.save()
@@ -312,7 +287,7 @@ assert stream.failing is None, stream.failing
 stream.close()
 again = EmbeddedStream(path, tables)
 assert again.cursor("events-0").row == 90
-assert len(again.summary()["models"]) == 90
+assert len(list(again.metrics.pairs())) == 90
 again.close()
 """
 

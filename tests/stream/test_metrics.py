@@ -1,8 +1,10 @@
 """The metrics: what is counted where, bounded series, exact restarts, and the documentation."""
 
+import json
 import random
 import re
 import tracemalloc
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from stream.baselines import Baseline
 from stream.events import EnrichedEvent, RequestEvent, StackView
 from stream.families import FAMILIES
 from stream.labels import MAX_LABEL_LENGTH, BoundedLabel, clean_label
@@ -35,6 +38,7 @@ COVERED: dict[str, Any] = {
     "idealized_runtime_seconds": 2.0,
     "stack": "a100-megatron",
     "table_row": "m-row",
+    "provenance": "measured",
     "coverage": "covered",
     "slowdown": 1.5,
     "faster_than_idealized": False,
@@ -83,6 +87,8 @@ CASES: dict[str, tuple[EnrichedEvent, dict[str, dict[tuple[str, ...], float]]]] 
             "trueclock_slowdown_ratio_count": {("u", "m", "a100-megatron"): 1},
             "trueclock_faster_than_idealized_total": {("u", "m", "a100-megatron"): 0},
             "trueclock_extrapolated_requests_total": {("u", "m", "a100-megatron"): 0},
+            "trueclock_covered_requests_total": {("u", "m", "a100-megatron", "measured"): 1},
+            "trueclock_decomposed_requests_total": {},
             "trueclock_uncovered_requests_total": {},
             "trueclock_denoised_runtime_seconds_total": {},
             "gen_ai_client_operation_duration_seconds_sum": {("chat", "openai", "m", ""): 3.5},
@@ -137,6 +143,20 @@ CASES: dict[str, tuple[EnrichedEvent, dict[str, dict[tuple[str, ...], float]]]] 
             "trueclock_raw_of_denoised_runtime_seconds_total": {("u", "m"): 3},
             "trueclock_denoised_runtime_seconds_total": {("u", "m"): 2.5},
             "trueclock_contention_ratio_sum": {("u", "m"): 1.2},
+            "trueclock_faster_than_denoised_total": {("u", "m"): 0},
+            "trueclock_decomposed_requests_total": {("u", "m", "a100-megatron"): 1},
+            "trueclock_raw_of_decomposed_runtime_seconds_total": {("u", "m", "a100-megatron"): 3},
+            "trueclock_idealized_of_decomposed_runtime_seconds_total": {("u", "m", "a100-megatron"): 2},
+            "trueclock_denoised_of_decomposed_runtime_seconds_total": {("u", "m", "a100-megatron"): 2.5},
+            "trueclock_baseline_steps_total": {("u", "m"): 0},
+        },
+    ),
+    "denoised alone, and faster than that": (
+        enriched({}, uncovered_reason="unknown_model", denoised_runtime_seconds=4.0, contention_factor=0.75),
+        {
+            "trueclock_denoised_runtime_seconds_total": {("u", "m"): 4},
+            "trueclock_faster_than_denoised_total": {("u", "m"): 1},
+            "trueclock_decomposed_requests_total": {},
         },
     ),
     "excluded: an error": (
@@ -405,16 +425,31 @@ def test_a_restart_anywhere_changes_nothing(sequence: list[EnrichedEvent], resta
         straight.observe(event)
         restarted.observe(event)
     assert exposition(restarted) == exposition(straight)
-    assert restarted.summary("s") == straight.summary("s")
     stored |= dict(restarted.changed())
     assert stored == dict(straight.changed())
     assert restarted.changed() == []
 
 
+@settings(deadline=None)
+@given(st.lists(st.lists(events, min_size=1, max_size=8), max_size=6))
+def test_events_counted_together_are_counted_as_one_by_one(batches: list[list[EnrichedEvent]]) -> None:
+    together, apart = small(), small()
+    for batch in batches:
+        seen = together.observe(*batch)
+        alone = [apart.observe(event) for event in batch]
+        assert seen.labelled == [label for each in alone for label in each.labelled]
+    assert decoded(together) == decoded(apart)
+    assert exposition(together) == exposition(apart)
+
+
+def decoded(metrics: Metrics) -> dict[str, Any]:
+    return {key: json.loads(value) for key, value in metrics.changed()}
+
+
 BAD_ROWS = {
     "no JSON": ("x", b"{}"),
     "unknown kind": ('["moon"]', b"{}"),
-    "bad value": ('["pair","u","m"]', b'{"completed":"three"}'),
+    "bad value": ('["pair","u","m"]', b'{"steps":"three"}'),
     "other buckets": ('["global"]', b'{"overhead":[1.0,2.0]}'),
     "unknown label": ('["labels"]', b'{"values":{"moon":["a"]}}'),
 }
@@ -426,53 +461,36 @@ def test_a_row_that_cannot_be_read(name: str) -> None:
         Metrics().restore([BAD_ROWS[name]])
 
 
-# --- summary
+# --- baselines
 
 
-def test_summary() -> None:
+def baseline(model: str = "m", version: int = 3, **more: Any) -> Baseline:
+    return Baseline(
+        version=version, upstream="u", model=model, per_output_token=0.02, knots=(1, 1000), prompt_seconds=(0.1, 0.2),
+        overhead=0.25, n=40, until=datetime(2026, 11, 21, 12, tzinfo=UTC), **more,
+    )  # fmt: skip
+
+
+def test_the_baselines_in_force_are_shown_with_bounded_labels() -> None:
     metrics = Metrics()
-    for raw, added in ((1.0, FASTER), (3.0, COVERED)):
-        metrics.observe(enriched({"raw_runtime_seconds": raw}, **added))
-    metrics.observe(enriched({"model": "new", "usage_source": "estimated"}, uncovered_reason="unknown_model"))
-    whole = metrics.summary()
-    assert whole["stack"] == "a100-megatron"
-    assert whole["models"] == [
-        {
-            "upstream": "u",
-            "model": "m",
-            "requests": 2,
-            "completed": 2,
-            "completed_raw_seconds": 4.0,
-            "covered": 2,
-            "table_row": "m-row",
-            "extrapolated": 0,
-            "raw_seconds": 4.0,
-            "idealized_seconds": 4.0,
-            "slowdown": 1.0,
-            "faster_than_idealized": 1,
-            "uncovered": 0,
-            "uncovered_reason": None,
-            "estimated_usage": 0,
-        },
-        {
-            "upstream": "u",
-            "model": "new",
-            "requests": 1,
-            "completed": 1,
-            "completed_raw_seconds": 3.0,
-            "covered": 0,
-            "table_row": None,
-            "extrapolated": 0,
-            "raw_seconds": 0.0,
-            "idealized_seconds": 0.0,
-            "slowdown": None,
-            "faster_than_idealized": 0,
-            "uncovered": 1,
-            "uncovered_reason": "unknown_model",
-            "estimated_usage": 1,
-        },
-    ]
-    assert metrics.summary("never seen")["models"][0]["slowdown"] is None
+    metrics.observe(enriched({}))
+    metrics.put_in_force([baseline(version=3), baseline("never counted")])
+    metrics.put_in_force([baseline(version=5)])
+    metrics.count_step("u", "m")
+    found = samples(metrics)
+    assert found["trueclock_baseline_version"] == {("u", "m"): 5}
+    assert found["trueclock_baseline_observations"] == {("u", "m"): 40}
+    assert found["trueclock_baseline_runtime_per_output_token_seconds"] == {("u", "m"): 0.02}
+    assert found["trueclock_baseline_overhead_seconds"] == {("u", "m"): 0.25}
+    assert found["trueclock_baseline_last_observation_timestamp_seconds"] == {("u", "m"): 1795262400}
+    assert found["trueclock_baseline_steps_total"] == {("u", "m"): 1}
+
+
+def test_labels_are_found_without_taking_a_place() -> None:
+    metrics = Metrics(max_models=1)
+    metrics.observe(enriched({}))
+    metrics.observe(enriched({"model": "one too many"}))
+    assert [metrics.label("model", name) for name in ("m", "one too many", None)] == ["m", "other", ""]
 
 
 # --- documentation
@@ -488,6 +506,7 @@ def test_the_document_lists_exactly_what_is_exposed() -> None:
     metrics = Metrics()
     for event, _ in CASES.values():
         metrics.observe(event)
+    metrics.put_in_force([baseline()])
     exposed = {}
     for family in metrics.collect():
         name = family.name + ("_total" if family.type == "counter" else "")

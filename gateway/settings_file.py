@@ -1,0 +1,84 @@
+"""A configuration file together with the tables that it names, and what they say of each model that it serves."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from gateway.config import Config, ConfigError, load_config
+from stream.coefficients import TableError, Tables, load_tables
+
+__all__ = ["covered_destinations", "load_settings_file", "needless_assumptions"]
+
+
+def load_settings_file(
+    path: Path, assume: Mapping[str, str] | None = None, stack: str | None = None
+) -> tuple[Config, Tables]:
+    """Read a configuration file and its tables; `assume` and `stack` (command line) go before the file's own.
+
+    Raise ConfigError, which names the file and, where something in it is at fault, the line.
+    """
+    config = load_config(path)
+    assumed = {**config.assume, **(assume or {})}
+    try:
+        tables = load_tables(
+            config.tables, stack=config.stack if stack is None else stack, aliases=config.aliases, assume=assumed
+        )
+    except TableError as error:
+        if _asked_for(error, assume or {}, stack):
+            raise
+        raise ConfigError(f"{_place(config, path, error)}: {error}") from None
+    own = [name for name in config.assume if name not in (assume or {})]
+    warnings = needless_assumptions(tables, own, lambda name: config.places["assume", name])
+    return replace(config, warnings=(*config.warnings, *warnings)), tables
+
+
+def _asked_for(error: TableError, assume: Mapping[str, str], stack: str | None) -> bool:
+    """Whether the command line is at fault, and not the file."""
+    match error.setting:
+        case ("stack",):
+            return stack is not None
+        case ("assume", name):
+            return name in assume
+        case _:
+            return False
+
+
+def _place(config: Config, path: Path, error: TableError) -> str:
+    """The line of the narrowest setting that is at fault: of a list's entry, else of the list, else the file."""
+    setting = error.setting
+    places = (config.places.get(setting[:length]) for length in range(len(setting), 0, -1))
+    return next(filter(None, places), str(path))
+
+
+def needless_assumptions(
+    tables: Tables, names: Iterable[str], place: Callable[[str], str] = "--assume {}".format
+) -> Iterator[str]:
+    """A warning for each of the assumed models that has a row of its own; `place` says where it is assumed."""
+    for name in names:
+        row = tables.measured(name)
+        if row is not None:
+            own = "is a row itself" if row.name == name else f"has its own row, {row.name}"
+            yield f"{place(name)}: this model {own} ({row.provenance}): that is used where a stack has it"
+
+
+def covered_destinations(config: Config, tables: Tables) -> Iterator[str]:
+    """A line for each entry: its name, where it leads, and which rows say what it should take."""
+    for name, place, model in config.destinations():
+        leads = f"{name} -> {place}" + (f" as {model}" if model else "")
+        yield leads if "*" in name else f"{leads}: {_coverage(tables, model, name)}"
+    for name in config.assume:
+        if name not in config.exact:
+            yield f"{name}: {_coverage(tables, name)}"
+
+
+def _coverage(tables: Tables, *names: str | None) -> str:
+    stacks: dict[str, list[str]] = {}
+    for stack in tables.references:
+        row = tables.row(stack, *names)
+        if row is not None:
+            stacks.setdefault(f"{row.provenance}, {row.name}", []).append(stack)
+    if stacks:
+        return "; ".join(f"{row} on {' and '.join(on)}" for row, on in stacks.items())
+    near = next(filter(None, (tables.near(None, name) for name in names if name)), ())
+    like = f" (near it: {', '.join(near)})" if near else ""
+    return f"uncovered{like}: give it a row, an alias or `assume`"
