@@ -14,7 +14,7 @@ from typing import NamedTuple
 from stream.estimate import Profile, profile
 from stream.regression import at_rank
 
-__all__ = ["Change", "find_change", "is_suspicious"]
+__all__ = ["SLOWER", "Change", "Excesses", "find_change", "is_suspicious"]
 
 Excesses = Sequence[tuple[int, float]]
 """(place, logarithm of raw over denoised runtime) of requests, oldest first"""

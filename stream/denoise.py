@@ -18,7 +18,7 @@ import msgspec
 from msgspec import structs
 
 from stream.baselines import NO_BASELINES, Baseline, Baselines, Key, Step
-from stream.changes import Change, find_change, is_suspicious
+from stream.changes import SLOWER, Change, Excesses, find_change, is_suspicious
 from stream.estimate import ENOUGH_STREAMED, MOST_STREAMED, MOST_UNCERTAIN, estimate, excess, profile
 from stream.events import EnrichedEvent
 from stream.metrics import StateError
@@ -64,6 +64,12 @@ def _next_fit(seen: int, unsure: bool) -> int:
     if unsure:
         return seen + seen // 3 + 1
     return 2 * seen if seen < _OFTEN else seen + min(3 * seen, _RARELY)
+
+
+def _onset(excesses: Excesses, observations: Sequence[Observation], edge: float) -> int:
+    """Return the time of the first of some observations after which none comes near an edge."""
+    near = [place for place, value in excesses if value <= edge]
+    return observations[min(near[-1] + 1, len(observations) - 1) if near else 0].at
 
 
 class _Totals(msgspec.Struct, array_like=True):
@@ -238,21 +244,34 @@ class Denoiser:
 
     def _look(self, pair: Pair) -> None:
         """Look for a lasting change: at the last few requests, and where these are suspicious at the whole ring."""
-        recent = pair.sketch.recent() if self._suspects(pair) else b""
-        change = find_change(excess(self.baselines, pair.key, fields(recent)), pair.learned.before)
-        if change is None:
-            pair.counts.slower_since = 0
+        counts, learned = pair.counts, pair.learned
+        if not self._suspects(pair):
+            counts.slower_since = counts.onset = 0
+            learned.former, pair.relearned = None, pair.relearned or learned.former is not None
             return
-        latest = list(unpack(recent))
+        latest = list(unpack(pair.sketch.recent()))
+        excesses = self._excesses(pair, pair.sketch.recent())
+        edge = learned.reference[1]
+        counts.onset = counts.onset or _onset(excesses, latest, edge.low + SLOWER)
+        change = find_change(excesses, edge)
+        if change is None:
+            counts.slower_since = 0
+            return
         if not self._lasts(pair, change, latest):
             return
         # Of a change for the slower the ring may hold only the later part by now.
-        at = datetime.fromtimestamp(pair.counts.slower_since or latest[change.place].at, UTC)
-        pair.counts.slower_since = 0
-        pair.learned.changes, pair.relearned = [Step(at, change.factor, 0)], True
+        at = datetime.fromtimestamp(counts.onset if change.factor > 1.0 else latest[change.place].at, UTC)
+        counts.slower_since = counts.onset = 0
+        learned.former, learned.changes, pair.relearned = None, [Step(at, change.factor, 0)], True
         pair.sketch.forget_all_but(len(latest) - change.place)
-        pair.counts.seen = len(pair.sketch)
+        counts.seen = len(pair.sketch)
         self._make_due(pair)
+
+    def _excesses(self, pair: Pair, packed: bytes) -> list[tuple[int, float]]:
+        """Return `excess` of some observations over the baseline that changes are told by."""
+        former = pair.learned.former
+        baselines = self.baselines if former is None else Baselines([former])
+        return excess(baselines, pair.key, fields(packed))
 
     def _lasts(self, pair: Pair, change: Change, latest: list[Observation]) -> bool:
         """Whether a change has lasted: one for the slower may be a busy minute, of however many requests."""
@@ -268,11 +287,12 @@ class Denoiser:
     def _suspects(self, pair: Pair) -> bool:
         """Whether the last few requests look as though something had changed since the baseline."""
         sketch, learned = pair.sketch, pair.learned
-        if learned.baseline is None or learned.baseline.n < _KNOWN_WELL or learned.changes:
+        reference, before = learned.reference
+        if reference is None or reference.n < _KNOWN_WELL or learned.changes:
             return False
         if sketch.size < _SIZES[0][1]:
             return False
-        return is_suspicious(excess(self.baselines, pair.key, fields(sketch.recent(_LOOK_AT))), learned.before)
+        return is_suspicious(self._excesses(pair, sketch.recent(_LOOK_AT)), before)
 
     def _waits(self, pair: Pair) -> bool:
         """Whether to put a fit off: what has just begun to change is fitted better once that is certain."""
@@ -304,7 +324,11 @@ class Denoiser:
         counts.due = min(counts.due, after) if counts.due > counts.seen else after
         if found.baseline is None or stays or not (contradicted or learned.differs(found.baseline)):
             return None
-        return self._publish(pair, found.baseline, found.uncertainty, observations)
+        new = self._publish(pair, found.baseline, found.uncertainty, observations)
+        if contradicted and not learned.changes:
+            # The few that led to this fit may be the first of many: that is for the next looks to tell.
+            pair.learned.former, pair.learned.before_former = learned.reference
+        return new
 
     def _publish(
         self, pair: Pair, found: Baseline, uncertainty: float, observations: Sequence[Observation]

@@ -31,6 +31,8 @@ class Counts(msgspec.Struct, array_like=True):
     """requests since the last fit that its baseline does not allow"""
     slower_since: int = 0
     """event time since when every look found it changed for the slower, 0: the last one did not"""
+    onset: int = 0
+    """event time since when no request came near the old edge, 0: the last few did"""
 
 
 class Learned(msgspec.Struct):
@@ -45,6 +47,14 @@ class Learned(msgspec.Struct):
     """found, and waiting for the baseline that knows of them"""
     missing: str | None = None
     """why the last fit gave no baseline"""
+    former: Baseline | None = None
+    """the baseline that a fit out of turn has replaced: whether anything lasting has changed is told by that"""
+    before_former: Profile = Profile(0.0, 0.0)
+
+    @property
+    def reference(self) -> tuple[Baseline | None, Profile]:
+        """The baseline that changes are told by, and the edge of what it was found with."""
+        return (self.baseline, self.before) if self.former is None else (self.former, self.before_former)
 
     def surer_than(self, found: Estimate) -> bool:
         """Whether a fit is so uncertain beside the one in force that it is no reason to change that."""

@@ -95,3 +95,27 @@ def test_the_judge_fails_the_mean_what_is_too_high_and_what_stops_learning() -> 
     assert high.wrong == high.given - high.blind
     assert high.blind < 100
     assert (judge(1, "hardware", 3000, Frozen).recovered or inf) > RECOVERY
+
+
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_a_change_of_hardware_is_one_step_of_its_factor_at_its_time(seed: int) -> None:
+    tables, denoiser, simulation = load_tables(), Denoiser(), Simulation(seed, 2000, "hardware")
+    (truth,) = [step for baseline in simulation.baselines() for step in baseline.steps]
+    for number, simulated in enumerate(simulation, 1):
+        denoiser.observe(enrich(simulated.event, tables, denoiser.baselines))
+        if number % 50 == 0:
+            denoiser.refresh()
+    (step,) = [step for baseline in denoiser.baselines.values() for step in baseline.steps]
+    assert step.factor == pytest.approx(truth.factor, rel=0.1)
+    assert abs((step.at - truth.at).total_seconds()) < 60  # a request a second
+
+
+@pytest.mark.parametrize("scenario", ["default", "lognormal", "queue", "cached", "absurd"])
+def test_where_nothing_changes_no_step_is_told(scenario: str) -> None:
+    for seed in range(1, 6):
+        tables, denoiser = load_tables(), Denoiser()
+        for number, simulated in enumerate(Simulation(seed, 1500, scenario), 1):
+            denoiser.observe(enrich(simulated.event, tables, denoiser.baselines))
+            if number % 50 == 0:
+                denoiser.refresh()
+        assert not [step for baseline in denoiser.baselines.values() for step in baseline.steps]
