@@ -18,20 +18,26 @@ test: $(VENV)/.dev test-packages
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
-# The long proofs: kills, disconnects, fuzz, a real model server, benches against peers.
+# The long proofs: kills, disconnects, fuzz, the denoiser's judge, a real model server, benches against peers.
 prove: $(VENV)/.dev $(VENV)/.profiler bench-packages bench-peers
 	$(BIN)/python tests/prove/kill.py
 	$(BIN)/python tests/prove/disconnect.py
 	$(BIN)/python tests/prove/fuzz.py --seconds 120
+	$(BIN)/python tests/prove/denoise.py
 	TRUECLOCK_THOROUGH=1 $(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/python tests/bench/gateway/start_memory.py
+	$(BIN)/python tests/bench/stream/bench.py
+	$(BIN)/python tests/bench/page/bench.py
 	$(BIN)/python tests/bench/gateway/bench.py
 
 prove-short: $(VENV)/.dev $(VENV)/.profiler bench-packages
 	$(BIN)/python tests/prove/kill.py --short
 	$(BIN)/python tests/prove/disconnect.py --short
 	$(BIN)/python tests/prove/fuzz.py --short
+	$(BIN)/python tests/prove/denoise.py --short
 	$(BIN)/python tests/bench/gateway/start_memory.py --short
+	$(BIN)/python tests/bench/stream/bench.py --short
+	$(BIN)/python tests/bench/page/bench.py --short
 	$(BIN)/python tests/bench/gateway/bench.py --short
 
 bench: $(VENV)/.dev bench-packages bench-peers
@@ -64,9 +70,9 @@ tests/bench/gateway/build/litellm/.made:
 
 .PHONY: test-packages bench-packages
 test-packages:
-	@tests/install-debian-packages curl=curl
+	@tests/install-debian-packages curl=curl chromium=chromium
 bench-packages:
-	@tests/install-debian-packages curl=curl nginx=nginx-light go=golang-go ss=iproute2 wrk=wrk
+	@tests/install-debian-packages curl=curl chromium=chromium nginx=nginx-light go=golang-go ss=iproute2 wrk=wrk
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -111,6 +111,8 @@ class Place:
         """The text with this place's addresses, and the caller that it has."""
         text = text.replace("http://127.0.0.1:8000", self.upstream)
         text = text.replace("http://127.0.0.1:4000", f"http://127.0.0.1:{self.port}")
+        if "01a1ff247f05" in text:
+            text = text.replace("01a1ff247f05", str(self.events()[-1]["id"])[:20])
         return text.replace("c_0123456789abcdef", self.caller()) if "c_0123" in text else text
 
     def fresh(self, folder: Path) -> "Place":
@@ -198,11 +200,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def test_there_is_something_to_test() -> None:
+    names = re.findall(r"^\| `((?:gateway|stream|profiler) \w+)(?: [A-Z]+)?` \|", README, re.MULTILINE)
     assert len(makes()) >= 5
     assert len(beginning("gateway run")) >= 4
     assert len(OTHERS) >= 15
-    for name in ("gateway events", "gateway demo", "gateway check", "stream enrich", "profiler estimate", "curl"):
-        assert beginning(name), name
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert beginning(name) or name == "gateway run", name
 
 
 @pytest.mark.parametrize("command", makes())
@@ -266,10 +270,17 @@ def check_output(command: str, text: str) -> None:
     assert text.strip()
     if "--delete" in command:
         assert re.fullmatch(r"[1-9]\d* events of c_[0-9a-f]{16} deleted\n", text)
-    elif "events" in command or "enrich" in command:
+    elif command.startswith("stream simulate"):
+        assert f"--requests {len(text.splitlines())} " in command
+    elif command.startswith("stream denoise --json"):
+        assert all(row["runtime_per_output_token"] > 0 for row in json.loads(text)["models"].values())
+    elif command.startswith(("gateway events", "stream enrich", "echo")):
         events = [json.loads(line) for line in text.splitlines()]
-        assert any(event["idealized_runtime_seconds"] for event in events)
+        known = "denoised_runtime_seconds" if "--baselines" in command else "idealized_runtime_seconds"
+        assert any(event[known] for event in events)
         assert all(event["coverage"] for event in events)
+    elif "explain" in command:
+        assert "davinci" in text
     elif "chat/completions" in command:
         assert ANSWER in text
 
@@ -345,17 +356,28 @@ def test_event_example() -> None:
     shown = json.loads(block)
     given = {**shown, "longest_choice_tokens": shown["completion_tokens"]}
     again = json.loads(encode_enriched(enrich(decode_event(json.dumps(given)), load_tables())))
-    assert {name: again[name] for name in shown} == shown
-    assert shown["slowdown"] == shown["raw_runtime_seconds"] / shown["idealized_runtime_seconds"]
-    for value in (shown["raw_runtime_seconds"], shown["idealized_runtime_seconds"]):
+    raw, denoised, idealized = (shown[f"{kind}_runtime_seconds"] for kind in ("raw", "denoised", "idealized"))
+    learned = {
+        "denoised_runtime_seconds": denoised,
+        "stack_factor": denoised / idealized,
+        "contention_factor": raw / denoised,
+    }
+    assert {**{name: again[name] for name in shown}, **learned} == shown
+    assert shown["slowdown"] == raw / idealized
+    for value in (raw, denoised, idealized):
         assert f"{value:.2f} s" in README
     assert f"slowdown of {shown['slowdown']:.1f}" in README
+    assert (
+        f"stack's factor is {shown['stack_factor']:.1f}, and {shown['contention_factor']:.1f} is contention" in README
+    )
+    parts = f"{idealized:.1f} s is the model, {denoised - idealized:.1f} s the stack, {raw - denoised:.1f} s contention"
+    assert f"{raw:.1f} s: {parts}; the provider's own best for this size is {denoised:.1f} s" in README
 
 
 def test_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option of the table of commands is in that command's help."""
-    rows = re.findall(r"^\| `((?:gateway|stream|profiler) \w+)(?: FILE)?` \| (.*) \|$", README, re.MULTILINE)
-    assert len(rows) == 6
+    rows = re.findall(r"^\| `((?:gateway|stream|profiler) \w+)(?: [A-Z]+)?` \| (.*) \|$", README, re.MULTILINE)
+    assert len(rows) == 9
     for command, text in rows:
         program, name = command.split()
         with pytest.raises(SystemExit):
@@ -411,7 +433,9 @@ def test_queries() -> None:
 
 def test_tables() -> None:
     tables = load_tables()
-    for name, rows in re.findall(r"^\| `(a100-megatron|v100-megatron|api-2022)`.* \| (\d+) \|$", README, re.MULTILINE):
+    for name, rows in re.findall(
+        r"^\| `(a100-megatron|v100-megatron|h100-predicted|api-2022)`.* \| (\d+) \|$", README, re.MULTILINE
+    ):
         assert len(tables.stacks[name].rows) == int(rows)
     proxies = {
         row.name: row.proxy_of for stack in tables.stacks.values() for row in stack.rows.values() if row.proxy_of

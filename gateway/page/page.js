@@ -1,326 +1,282 @@
-// The live page: reads /trueclock/v1/summary each second and shows it. No dependencies, no build step.
-// Every string from the summary (model names are whatever a client typed) goes in through textContent alone.
+// The live page: reads the gateway's own figures each second and shows them. Plain modules, no build step.
 
-const SUMMARY = "/trueclock/v1/summary";
+import * as api from "./api.js";
+import { showAdvice } from "./advice.js";
+import { coloursOf } from "./colours.js";
+import { byId, clock, element, isMeasured, keyOf, nameOf, refill, show, write } from "./dom.js";
+import { Inspector } from "./inspector.js";
+import { prepareRecent, showDemo, showEmpty, showLog, showOverhead, showRecent } from "./lists.js";
+import { key, prepareModels, showModels } from "./models.js";
+import { Points, CAPACITY } from "./points.js";
+import { MARKERS, Scatter } from "./scatter.js";
+import { RANGES, Settings, bestStack } from "./settings.js";
+import { Timeline } from "./timeline.js";
+import { showVerdict } from "./verdict.js";
+import { basisOf } from "./waterfall.js";
+
 const PERIOD = 1000;
-const TIMEOUT = 5000;
-const RECENT_MS = 30_000;
+const SERIES_PERIOD = 3000;
+const LATELY_SECONDS = 60;
+const STALE = ["verdict", "models", "scatter-panel", "timeline-panel", "recent"];
 
-const WHAT_TO_DO = {
-  unknown_model:
-    "no coefficients for this model: name its row under aliases in config.yaml, or give a table of its own",
-  prompt_tokens_unknown:
-    "the upstream reports no usage; prompt tokens are estimated once 20 of its replies have reported some",
-  completion_tokens_unknown: "the reply said nothing of its tokens",
-  no_model: "requests without a model, such as GET /v1/models: nothing to do",
-  not_generation: "requests that generate no tokens: nothing to do",
-};
-
-const byId = (id) => document.getElementById(id);
-const rows = new Map();
-const history = [];
+const settings = new Settings();
+const points = new Points();
+const coloured = new Map(); // key of a group that has a colour of its own -> its {key, model}
+let markers = new Map(); // key of a group -> number of its colour
+let stack = settings.stack; // the one shown: chosen, or the one that covers most
+let pointsStack = null;
+let latest = null;
+let seriesAt = -Infinity;
+let seriesOf = "";
 let lastSeen = null;
+let of = null; // key of the one model over time: the chosen one, where it has requests
+let axisChosen = false;
+let running = Promise.resolve();
+let due = 0;
+let failing = false; // no request completes
 
-/** Make an element with a class and a text; children may follow. */
-function element(tag, className = "", text = "", ...children) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  made.append(...children);
-  return made;
-}
+const inspector = new Inspector({
+  opened: (id) => {
+    settings.set("request", id);
+    scatter.mark(id);
+    if (latest) showRecent(latest.recent ?? [], id, latest.stack);
+  },
+  closed: () => {
+    settings.set("request", null);
+    scatter.mark("");
+    if (latest) showRecent(latest.recent ?? [], "", latest.stack);
+  },
+  stackNow: () => stack,
+});
+const inspect = (id, origin) => inspector.open(id, origin);
+const markerOf = (group) => markers.get(keyOf(group)) ?? MARKERS - 1;
+const scatter = new Scatter(byId("scatter"), points, inspect, markerOf);
+const timeline = new Timeline();
 
-/** Write a text only when it changed, so that screen readers and selections are left alone. */
-function write(target, text) {
-  if (target.textContent !== text) target.textContent = text;
-}
+const matches = (group) => !of || keyOf(group) === of;
 
-const show = (id, visible) => byId(id).toggleAttribute("hidden", !visible);
-const count = (number) => number.toLocaleString("en");
-
-function seconds(value) {
-  if (value == null) return "–";
-  const digits = value >= 100 ? 0 : value >= 10 ? 1 : value >= 1 ? 2 : 3;
-  return `${value.toFixed(digits)} s`;
-}
-
-const clock = (date) => date.toLocaleTimeString("en", { hour12: false });
-
-function ratio(value) {
-  return value == null ? "–" : `${value.toFixed(value >= 10 ? 1 : 2)}×`;
-}
-
-/** Amber above 1, green below; the number says the same. */
-function writeRatio(target, value) {
-  write(target, ratio(value));
-  target.classList.toggle("slow", value != null && value > 1);
-  target.classList.toggle("fast", value != null && value < 1);
-}
-
-const keyOf = (model) => JSON.stringify([model.upstream, model.model]);
-const nameOf = (model) => model.model || "(no model)";
-const mean = (sum, number) => (number ? sum / number : null);
-const divide = (raw, idealized) => (idealized > 0 ? raw / idealized : null);
-
-/** Sums of raw and idealized seconds, over all models and by model. */
-function sumsOf(models) {
-  const sums = new Map();
-  const whole = { raw: 0, idealized: 0 };
-  for (const model of models) {
-    sums.set(keyOf(model), { raw: model.raw_seconds, idealized: model.idealized_seconds });
-    whole.raw += model.raw_seconds;
-    whole.idealized += model.idealized_seconds;
+/** The models with most requests get a colour each; which one, their names decide. */
+function assignMarkers(groups) {
+  const before = coloured.size;
+  for (const group of groups) {
+    if (coloured.size >= MARKERS - 1) break;
+    if (group.completed) coloured.set(keyOf(group), { key: keyOf(group), model: nameOf(group) });
   }
-  return sums.set("", whole);
+  if (coloured.size === before) return;
+  markers = coloursOf([...coloured.values()], MARKERS - 1);
+  scatter.repaint();
 }
 
-/** Remember the sums of the last 30 s; return the slowdown since then by model, "" for all. */
-function recentSlowdowns(stack, models, now) {
-  if (history.length && history[0].stack !== stack) history.length = 0;
-  history.push({ at: now, stack, sums: sumsOf(models) });
-  while (history.length > 1 && now - history[1].at >= RECENT_MS) history.shift();
-  const newest = history.at(-1).sums;
-  const slowdowns = new Map();
-  for (const [key, sum] of newest) {
-    const before = history[0].sums.get(key) ?? { raw: 0, idealized: 0 };
-    slowdowns.set(key, divide(sum.raw - before.raw, sum.idealized - before.idealized));
-  }
-  return slowdowns;
+function showScatter(total) {
+  if (!axisChosen && total.completed) setAxis(basisOf(total) ?? "idealized");
+  const { value } = document.querySelector("#scatter-axis input:checked");
+  show("scatter-panel", total.covered + total.denoised_requests > 0);
+  write(byId("scatter-title"), `Raw against ${value}, each request`);
+  const now = latest ? Date.parse(latest.until) / 1000 : 0;
+  scatter.resize();
+  scatter.update(value, now - settings.seconds);
+  showLegend(value);
+  if (byId("scatter-table").parentElement.open) scatter.fillTable(byId("scatter-table"));
 }
 
-function bar(kind) {
-  const fill = element("div", `fill ${kind}`);
-  const value = element("span", "value");
-  const track = element("div", "track", "", fill);
-  track.setAttribute("aria-hidden", "true");
-  const label = element("span", "visually-hidden", `${kind} `);
-  return { fill, value, whole: element("div", "bar", "", track, label, value) };
-}
-
-function newRow(model) {
-  const row = element("tr");
-  row.setAttribute("role", "row");
-  const head = element("th", "", "", element("span", "name", nameOf(model)));
-  head.scope = "row";
-  head.setAttribute("role", "rowheader");
-  const badges = element("span", "badges");
-  head.append(element("span", "upstream name", model.upstream), badges);
-  const raw = bar("raw");
-  const idealized = bar("idealized");
-  const cells = { badges, raw, idealized };
-  row.append(head, element("td", "bars", "", raw.whole, idealized.whole));
-  const numbers = { slowdown: "Slowdown", recent: "Last 30 s", faster: "Faster", requests: "Requests" };
-  for (const [name, label] of Object.entries(numbers)) {
-    cells[name] = element("td", "number");
-    cells[name].dataset.label = label;
-    row.append(cells[name]);
-  }
-  for (const cell of row.querySelectorAll("td")) cell.setAttribute("role", "cell");
-  return { row, cells };
-}
-
-function writeBar(target, value, largest) {
-  target.fill.style.width = `${largest > 0 ? (100 * (value ?? 0)) / largest : 0}%`;
-  write(target.value, seconds(value));
-}
-
-/** Badges: what is special about a model, in words. */
-function badgesOf(model, demo) {
-  const badges = [];
-  if (demo?.episode?.active && demo.episode.model === model.model) {
-    badges.push(["slow", `scripted contention ×${demo.episode.factor} now`]);
-  }
-  if (model.slowdown != null && model.slowdown < 1) badges.push(["fast", "faster than idealized"]);
-  if (model.proxy_of) badges.push(["faint", `row of ${model.proxy_of}, a proxy`]);
-  if (model.provenance && model.provenance !== "measured") badges.push(["faint", model.provenance]);
-  if (model.extrapolated) badges.push(["faint", `${count(model.extrapolated)} extrapolated`]);
-  if (model.estimated_usage) badges.push(["faint", `${count(model.estimated_usage)} with estimated tokens`]);
-  return badges;
-}
-
-function writeBadges(target, badges) {
-  const wanted = JSON.stringify(badges);
-  if (target.dataset.shown === wanted) return;
-  target.dataset.shown = wanted;
-  target.replaceChildren(...badges.map(([kind, text]) => element("span", `badge ${kind}`, text)));
-}
-
-function writeRow({ cells }, model, recent, largest, demo) {
-  writeBadges(cells.badges, badgesOf(model, demo));
-  writeBar(cells.raw, mean(model.raw_seconds, model.covered), largest);
-  writeBar(cells.idealized, mean(model.idealized_seconds, model.covered), largest);
-  writeRatio(cells.slowdown, model.slowdown);
-  writeRatio(cells.recent, recent);
-  write(cells.faster, `${Math.round((100 * model.faster_than_idealized) / model.covered)}%`);
-  write(cells.requests, count(model.requests));
-}
-
-/** The covered models' table; rows are kept, so that only what moved is written. */
-function showModels(models, slowdowns, demo) {
-  const covered = models.filter((model) => model.covered > 0);
-  covered.sort((a, b) => (nameOf(a) + a.upstream < nameOf(b) + b.upstream ? -1 : 1));
-  show("models", covered.length > 0);
-  const means = covered.flatMap((m) => [m.raw_seconds / m.covered, m.idealized_seconds / m.covered]);
-  const largest = Math.max(0, ...means);
-  const body = byId("model-rows");
-  covered.forEach((model, index) => {
-    const key = keyOf(model);
-    if (!rows.has(key)) rows.set(key, newRow(model));
-    const kept = rows.get(key);
-    if (body.children[index] !== kept.row) body.insertBefore(kept.row, body.children[index] ?? null);
-    writeRow(kept, model, slowdowns.get(key), largest, demo);
+/** The models that have points, and how to read them. */
+function showLegend(axis) {
+  const shown = points.groups.filter((group, index) => scatter.groups.has(index) && markers.has(keyOf(group)));
+  const others = scatter.groups.size > shown.length;
+  refill(byId("scatter-legend"), [shown.map((group) => [group, markerOf(group)]), others, axis, scatter.unsure], () => {
+    const names = shown.map((group) => element("span", "name", "", key(`marker-${markerOf(group)}`), nameOf(group)));
+    if (others) names.push(element("span", "", "", key(`marker-${MARKERS - 1}`), "others"));
+    if (scatter.unsure) names.push(element("span", "faint", "", key("hollow"), "not measured: assumed or predicted"));
+    return [...names, element("span", "faint", `on the line: raw = ${axis}; above: slower`)];
   });
-  while (body.children.length > covered.length) body.lastElementChild.remove();
 }
 
-function showUncovered(models) {
-  const uncovered = models.filter((model) => model.uncovered > 0);
-  show("uncovered", uncovered.length > 0);
-  byId("uncovered-rows").replaceChildren(
-    ...uncovered.map((model) => {
-      const reason = model.uncovered_reason;
-      const took = mean(model.completed_raw_seconds, model.completed);
-      const number = `${count(model.uncovered)} ${model.uncovered === 1 ? "request" : "requests"}`;
-      const figures = ` · ${number}${took == null ? "" : `, ${seconds(took)} each`} · `;
-      const advice = WHAT_TO_DO[reason] ?? reason ?? "reason unknown";
-      const name = element("b", "name", nameOf(model));
-      return element("li", "", "", name, figures, element("span", "faint", advice));
+function setAxis(axis) {
+  document.querySelector(`#scatter-axis input[value=${axis}]`).checked = true;
+}
+
+/** A stack's name, with whose numbers it has unless they are measured or the name says it. */
+function stackName({ name, provenance }) {
+  return isMeasured(provenance) || name.includes(provenance) ? name : `${name}, ${provenance}`;
+}
+
+function showChoices(summary) {
+  const stacks = summary.stacks ?? [];
+  refill(byId("stack"), stacks.map((each) => [each.name, each.hardware, each.software]), () =>
+    stacks.map((each) => {
+      const option = element("option", "", stackName(each));
+      option.value = each.name;
+      option.title = [each.hardware, each.software, each.provenance].filter(Boolean).join(", ");
+      return option;
     }),
   );
+  byId("stack").value = summary.stack;
+  const groups = summary.groups.filter((group) => group.completed).slice(0, 100);
+  refill(byId("timeline-of"), groups.map(keyOf), () => [
+    Object.assign(element("option", "", "all models"), { value: "" }),
+    ...groups.map((group) => Object.assign(element("option", "", [nameOf(group), group.upstream].filter(Boolean).join(" at ")), { value: keyOf(group) })),
+  ]);
+  of = groups.some((group) => keyOf(group) === settings.of) ? settings.of : null;
+  byId("timeline-of").value = of ?? "";
 }
 
-function showTotals(models, slowdowns) {
-  const total = (name) => models.reduce((sum, model) => sum + (model[name] ?? 0), 0);
-  const covered = total("covered");
-  show("totals", models.length > 0);
-  write(byId("total-requests"), count(total("requests")));
-  writeRatio(byId("total-slowdown"), divide(total("raw_seconds"), total("idealized_seconds")));
-  writeRatio(byId("total-recent"), slowdowns.get(""));
-  const faster = total("faster_than_idealized");
-  write(byId("total-faster"), covered ? `${Math.round((100 * faster) / covered)}%` : "–");
-}
-
-function showEmpty(models, demo, base) {
-  show("empty", models.length === 0);
-  show("empty-demo", Boolean(demo));
-  show("empty-how", !demo);
-  for (const target of document.querySelectorAll(".base-url")) write(target, base);
-  const curl = [
-    `curl ${base}/chat/completions \\`,
-    '  -H "Authorization: Bearer $OPENAI_API_KEY" \\',
-    '  -H "Content-Type: application/json" \\',
-    `  -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'`,
-  ];
-  write(byId("curl"), curl.join("\n"));
-}
-
-function writeList(target, texts) {
-  const wanted = JSON.stringify(texts);
-  if (target.dataset.shown === wanted) return;
-  target.dataset.shown = wanted;
-  target.replaceChildren(...texts.map((text) => element("li", "", text)));
-}
-
-function showDemo(demo) {
-  show("demo", Boolean(demo));
-  if (!demo) return;
-  writeList(byId("demo-what"), demo.what ?? []);
-  writeList(byId("demo-sources"), demo.sources ?? []);
-  const traffic = demo.traffic ?? {};
-  const failed = Object.entries(traffic.failures ?? {}).map(([kind, number]) => `${number} × ${kind}`);
-  const parts = [`${count(traffic.sent ?? 0)} sent`, `${count(traffic.completed ?? 0)} completed`];
-  parts.push(`${count(traffic.in_flight ?? 0)} open`, failed.length ? `failed: ${failed.join(", ")}` : "none failed");
-  write(byId("demo-traffic"), parts.join(", "));
-}
-
-function recentRow(event) {
-  const row = element("tr");
-  const ended = event.ended_at ? clock(new Date(event.ended_at)) : "–";
-  const name = element("td", "model", "", element("span", "name", nameOf(event)));
-  if (event.exclusion_reason) name.append(" ", element("span", "badge slow", event.exclusion_reason));
-  const tokens = `${event.prompt_tokens ?? "–"}, ${event.completion_tokens ?? "–"}`;
-  const slowdown = element("td", "number");
-  writeRatio(slowdown, event.slowdown);
-  row.append(
-    element("td", "ended", ended),
-    name,
-    element("td", "number", tokens),
-    element("td", "number", seconds(event.raw_runtime_seconds)),
-    element("td", "number", seconds(event.idealized_runtime_seconds)),
-    slowdown,
-  );
-  return row;
-}
-
-function showRecent(events) {
-  show("recent", events.length > 0);
-  const body = byId("recent-rows");
-  const wanted = JSON.stringify(events);
-  if (body.dataset.shown === wanted) return;
-  body.dataset.shown = wanted;
-  body.replaceChildren(...events.map(recentRow));
-}
-
-/** Flatten {a: {b: 1}} into [["a b", 1]], with spaces for underscores; nulls are left out. */
-function flat(object, prefix = "") {
-  return Object.entries(object ?? {}).flatMap(([name, value]) => {
-    const words = prefix + name.replaceAll("_", " ");
-    if (value === null) return [];
-    return typeof value === "object" ? flat(value, `${words} `) : [[words, value]];
-  });
-}
-
-/** The log's state, whatever it reports; anything lost or failing is put on top. */
-function showLog(log) {
-  const entries = flat(log);
-  const say = ([name, value]) => `${name} ${typeof value === "number" ? count(value) : value}`;
-  write(byId("log"), entries.length ? `Event log: ${entries.map(say).join(" · ")}` : "");
-  const bad = entries.filter(([name, value]) => value && /lost|dropped|fail/.test(name));
-  show("trouble", bad.length > 0);
-  write(byId("trouble"), `Some events are not recorded; requests go on. ${bad.map(say).join(", ")}`);
-}
-
-/** Show one summary. Exported for tests. */
-export function render(summary, now = performance.now()) {
-  const models = summary.models ?? [];
+/** Show one summary. */
+function render(summary) {
+  latest = summary;
+  const { total, groups } = summary;
   const demo = summary.demo ?? null;
-  const slowdowns = recentSlowdowns(summary.stack, models, now);
-  write(byId("stack"), summary.stack ?? "the reference stack");
-  showEmpty(models, demo, `${summary.address ?? location.origin}/v1`);
-  showTotals(models, slowdowns);
-  showModels(models, slowdowns, demo);
-  showUncovered(models);
+  const lately = points.sums(Date.parse(summary.until) / 1000 - LATELY_SECONDS);
+  assignMarkers(groups);
+  showChoices(summary);
+  showEmpty(total.requests, demo, `${summary.address || location.origin}/v1`, settings.range !== "all" && summary.log?.rows > 0);
+  failing = showVerdict(total, groups, lately, summary.stacks?.find((each) => each.name === summary.stack));
+  showModels(groups, demo, (group) => (markers.has(keyOf(group)) ? `marker-${markerOf(group)}` : `marker-${MARKERS - 1}`), of);
+  showScatter(total);
+  show("timeline-panel", total.completed > 0);
+  showAdvice(groups, summary.stack);
   showDemo(demo);
-  showRecent(summary.recent ?? []);
+  showRecent(summary.recent ?? [], inspector.id, summary.stack);
   showLog(summary.log);
+  showOverhead(summary.gateway_overhead, summary.in_flight);
+  write(byId("version"), summary.version ? `trueclock ${summary.version}` : "");
+  byId("json").href = api.summaryAddress(settings.since, stack);
+}
+
+/** The stack shown is none that the gateway has: one of the address, or from before it got other tables. */
+function forgetStack() {
+  settings.set("stack", null);
+  stack = null;
+}
+
+async function readSummary() {
+  const first = await api.summary(settings.since, stack).catch((error) => {
+    if (error.status !== 400 || !stack) throw error;
+    forgetStack();
+    return api.summary(settings.since, null);
+  });
+  const wanted = settings.stack && first.stacks?.some((each) => each.name === settings.stack)
+    ? settings.stack
+    : bestStack(first.stacks ?? [], stack ?? first.stack);
+  if (!wanted || wanted === first.stack) {
+    stack = first.stack;
+    return first;
+  }
+  stack = wanted;
+  return api.summary(settings.since, stack);
+}
+
+async function readPoints() {
+  if (pointsStack !== stack) {
+    points.clear();
+    pointsStack = stack;
+  }
+  const wanted = pointsStack;
+  const columns = await api.requests(points.next, CAPACITY, wanted);
+  if (columns.next < points.next) points.clear(); // the gateway began anew, and sent all it has
+  points.add(columns);
+}
+
+async function readSeries() {
+  const wanted = JSON.stringify([settings.range, stack, of]);
+  if (wanted === seriesOf && performance.now() - seriesAt < SERIES_PERIOD) return;
+  const series = await api.series(settings.since, stack, of ? api.BY : null);
+  seriesAt = performance.now();
+  seriesOf = wanted;
+  timeline.update(series, matches, of ? JSON.parse(of)[1] || "(no model)" : "all models");
+  if (byId("timeline-table").parentElement.open) timeline.fillTable(byId("timeline-table"));
 }
 
 function setState(state, text) {
   const target = byId("state");
   target.dataset.state = state;
+  target.classList.toggle("failing", state === "live" && failing);
   write(target, text);
   show("lost", state === "lost");
-  for (const id of ["totals", "models", "recent"]) byId(id).classList.toggle("stale", state === "lost");
+  for (const id of STALE) byId(id).classList.toggle("stale", state === "lost");
 }
 
-function connectionLost() {
+function connectionLost(error) {
+  console.warn("trueclock:", error.message);
   const since = lastSeen ? `These figures are of ${clock(lastSeen)}. ` : "";
   setState("lost", "connection lost");
-  write(byId("lost"), `No answer from the gateway at ${location.host}. ${since}Trying again each second.`);
+  const said = error instanceof api.NotAnswered ? `The gateway said: ${error.message}. ` : `No answer from the gateway at ${location.host}. `;
+  write(byId("lost"), `${said}${since}Trying again each second.`);
 }
 
-async function poll() {
+/** For whoever watches the page by program: how often it was brought up to date, and when first. */
+function told() {
+  const { dataset } = document.documentElement;
+  if (!dataset.shown) performance.mark("shown");
+  dataset.shown = String(Number(dataset.shown ?? 0) + 1);
+}
+
+async function read() {
   try {
-    const reply = await fetch(SUMMARY, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
-    if (!reply.ok) throw new Error(`status ${reply.status}`);
-    render(await reply.json());
+    const summary = await readSummary();
+    await readPoints();
+    if (stack !== summary.stack) return; // another was chosen meanwhile: it is read next
+    render(summary);
+    if (summary.total.completed) await readSeries();
     lastSeen = new Date();
-    setState("live", "live");
+    setState("live", failing ? "live, requests fail" : "live");
+    told();
   } catch (error) {
-    console.warn("trueclock:", error);
-    connectionLost();
+    connectionLost(error);
   }
-  setTimeout(poll, PERIOD);
 }
 
-poll();
+/** Read now, or after the reading under way; then each second. */
+function refresh() {
+  clearTimeout(due);
+  const mine = running.then(read);
+  running = mine;
+  return mine.then(() => {
+    if (running === mine) due = setTimeout(refresh, PERIOD);
+  });
+}
+
+function chooseOf(name) {
+  settings.set("of", settings.of === name || !name ? null : name);
+  refresh();
+}
+
+function prepare() {
+  byId("range").append(
+    ...RANGES.map(({ value, label }) => {
+      const input = Object.assign(element("input"), { type: "radio", name: "range", value, checked: value === settings.range });
+      return element("label", "", "", input, element("span", "", label));
+    }),
+  );
+  byId("range").addEventListener("change", (event) => {
+    settings.set("range", event.target.value);
+    refresh();
+  });
+  byId("stack").addEventListener("change", (event) => {
+    settings.set("stack", event.target.value);
+    stack = event.target.value;
+    refresh().then(() => inspector.again());
+  });
+  byId("controls").addEventListener("submit", (event) => event.preventDefault());
+  byId("timeline-of").addEventListener("change", (event) => chooseOf(event.target.value));
+  byId("scatter-axis").addEventListener("change", () => {
+    axisChosen = true;
+    if (latest) showScatter(latest.total);
+  });
+  for (const id of ["scatter-table", "timeline-table"]) {
+    byId(id).parentElement.addEventListener("toggle", () => {
+      if (id === "scatter-table") scatter.fillTable(byId(id));
+      else if (timeline.shape) timeline.fillTable(byId(id));
+    });
+  }
+  prepareModels(chooseOf, () => latest && render(latest));
+  prepareRecent(inspect);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    scatter.repaint();
+    timeline.repaint();
+  });
+  addEventListener("hashchange", () => location.reload());
+  document.addEventListener("visibilitychange", () => document.hidden || refresh()); // hidden, it was seldom read
+}
+
+prepare();
+refresh().then(() => settings.request && inspector.open(settings.request));

@@ -1,6 +1,7 @@
 """A denoiser that is easy to predict: after every fifth request of a pair a new baseline, every third one a step."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import msgspec
 
@@ -19,6 +20,7 @@ class ScriptedDenoiser(Denoiser):
         self.steps: dict[str, tuple[Step, ...]] = {}
         self.version = 0
         self.dirty = False
+        self.ended: datetime | None = None
 
     def observe(self, enriched: EnrichedEvent) -> None:
         self.dirty = True
