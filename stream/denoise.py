@@ -22,7 +22,7 @@ from stream.changes import SLOWER, Change, Excesses, find_change, is_suspicious
 from stream.estimate import ENOUGH_STREAMED, MOST_STREAMED, MOST_UNCERTAIN, estimate, excess, profile
 from stream.events import EnrichedEvent
 from stream.metrics import StateError
-from stream.observation import Observation, fields, pack, unpack
+from stream.observation import Observation, ended, fields, pack, unpack
 from stream.pair import Learned, Pair, restored
 from stream.sketch import Sketch
 
@@ -128,7 +128,8 @@ class Denoiser:
             self._notice(pair)
         if counts.seen >= counts.due:
             self._make_due(pair)
-        if not counts.seen % _LOOK_EVERY:
+        if not counts.seen % _LOOK_EVERY and (not (second := ended(packed)) or second != counts.looked):
+            counts.looked = second  # thousands a second change nothing so soon
             self._look(pair)
 
     def refresh(self, limit: int | None = None, *, force: bool = False) -> list[Baseline]:

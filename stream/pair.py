@@ -33,6 +33,8 @@ class Counts(msgspec.Struct, array_like=True):
     """event time since when every look found it changed for the slower, 0: the last one did not"""
     onset: int = 0
     """event time since when no request came near the old edge, 0: the last few did"""
+    looked: int = -1
+    """event time at which a change was last looked for"""
 
 
 class Learned(msgspec.Struct):
