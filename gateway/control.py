@@ -28,7 +28,7 @@ PRUNE_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # between looks for the log of a new worker
 STOPPED = "the embedded stream has stopped: restart the gateway"
 _SAMPLES = 300  # of a family, written before the loop gets its turn: two milliseconds
-_SLICE = 50  # events taken before the loop gets its turn: under a millisecond
+_SLICE = 150  # events taken before the loop gets its turn, in two milliseconds; 50 at a time cost 3 us more each
 
 logger = logging.getLogger("trueclock.control")
 
