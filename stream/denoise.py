@@ -250,9 +250,8 @@ class Denoiser:
             counts.slower_since = counts.onset = 0
             learned.former, pair.relearned = None, pair.relearned or learned.former is not None
             return
-        latest = list(unpack(pair.sketch.recent()))
-        excesses = self._excesses(pair, pair.sketch.recent())
-        edge = learned.reference[1]
+        recent, (_, edge) = pair.sketch.recent(), learned.reference
+        latest, excesses = list(unpack(recent)), self._excesses(pair, recent)
         counts.onset = counts.onset or _onset(excesses, latest, edge.low + SLOWER)
         change = find_change(excesses, edge)
         if change is None:
