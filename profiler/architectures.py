@@ -45,9 +45,11 @@ class LatentAttention:
 class Architecture:
     """One model. Sizes are in elements; `weights` is how it ships: bf16, fp8, or mxfp4 (experts only).
 
-    `ffn` is the width of a gated feed-forward (three matrices). In `window_layers` of the layers attention reaches
-    back `window` tokens only. `layer_norms` are the norm kernels of a layer. `parameters` and `active_parameters`
-    are the published totals, in billions; `source` says where the numbers can be looked up.
+    `ffn` is the width of a feed-forward, which has three matrices where it is `gated`, else two. With `parallel`,
+    attention and feed-forward of a layer start from the same input, so that their results are reduced together. In
+    `window_layers` of the layers attention reaches back `window` tokens only. `layer_norms` are the norm kernels of a
+    layer. `parameters` and `active_parameters` are the published totals, in billions; `source` says where the numbers
+    can be looked up.
     """
 
     name: str
@@ -68,6 +70,13 @@ class Architecture:
     active_parameters: float | None = None
     experts: Experts | None = None
     latent: LatentAttention | None = None
+    gated: bool = True
+    parallel: bool = False
+
+    @property
+    def feed_forward_matrices(self) -> int:
+        """Matrices of an ordinary feed-forward."""
+        return 3 if self.gated else 2
 
     @property
     def dense_layers(self) -> int:
@@ -91,7 +100,8 @@ class Architecture:
 
     def total_parameters(self, *, active: bool = False) -> int:
         """All weights, or those that one token uses (`active`: of the embedding it reads one row)."""
-        ordinary = self.layers * self.attention_parameters + self.dense_layers * 3 * self.hidden * self.ffn
+        feed_forward = self.feed_forward_matrices * self.hidden * self.ffn
+        ordinary = self.layers * self.attention_parameters + self.dense_layers * feed_forward
         ordinary += self.vocabulary * self.hidden if active else self.embedding_parameters
         experts = self.experts
         if experts is None:

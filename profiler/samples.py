@@ -1,0 +1,231 @@
+"""Samples: what requests took on known hardware, read from CSV files.
+
+Two forms are read, told apart by their columns. Ours, which is that of the paper's logs: `hardware`, `model`,
+`prompt_tokens`, `output_tokens` and `runtime_seconds`, one row a run; and, where known, `tensor_parallel`,
+`layers_profiled` and `layers_total` (of a model too large to run whole, some layers ran), `hidden_size`,
+`attention_heads`, `ffn_hidden_size`, `key_value_heads`, `gated` (true or false), `vocabulary_size`, `batch_size`.
+And that of Splitwise: `model`, `hardware`, `tensor_parallel`, `prompt_size`, `batch_size`, `token_size`,
+`prompt_time` and `token_time` in milliseconds.
+
+A model's architecture is what its columns say, else that of the shipped model of its name, else unknown.
+"""
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.architectures import Architecture, architectures
+
+__all__ = ["Measured", "SamplesError", "choose_hardware", "plain", "read_samples"]
+
+_OURS = ("hardware", "model", "prompt_tokens", "output_tokens", "runtime_seconds")
+_SPLITWISE = ("model", "hardware", "tensor_parallel", "prompt_size", "batch_size", "token_size", "prompt_time")
+_SHAPE = ("layers_total", "hidden_size", "attention_heads", "ffn_hidden_size")
+_VOCABULARY = 51_200  # GPT-2's, padded as Megatron-LM does
+_GATED_BELOW = 3.2  # a feed-forward narrower than this many hidden sizes has a gate: 8/3 is as large as 4 without
+_MILLISECOND = 1e-3
+
+
+class SamplesError(ValueError):
+    """Samples that cannot be used. One line: the file, where in it, what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one model took on one hardware with one tensor-parallel degree, run by run.
+
+    `prompt`, `output`, `batch` (requests at once) and `seconds` are arrays of one length, in the order of the file; a
+    point measured twice is there twice. `seconds` are those of what ran: the whole model takes `scale` times as long.
+    `architecture` is that of what ran, None where nothing tells.
+    """
+
+    hardware: str
+    model: str
+    tensor: int
+    prompt: NDArray[np.int64]
+    output: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    batch: NDArray[np.int64]
+    architecture: Architecture | None = None
+    scale: float = 1.0
+
+    def where(self, mask: NDArray[np.bool_]) -> "Measured":
+        """The same with those rows only for which `mask` is true."""
+        columns = {name: getattr(self, name)[mask] for name in ("prompt", "output", "seconds", "batch")}
+        return replace(self, **columns)
+
+    @property
+    def name(self) -> str:
+        """The model and what else tells it from others of the same file."""
+        return f"{self.model} on {self.hardware}, tensor parallel {self.tensor}"
+
+
+def read_samples(path: Path) -> tuple[Measured, ...]:
+    """Read a file of samples: one `Measured` a model, hardware, degree and shape, in order of first appearance.
+
+    Raises SamplesError, one line, for what cannot be read or understood.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return tuple(_measured(csv.reader(file), str(path)))
+    except OSError as error:
+        raise SamplesError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise SamplesError(f"{path}: byte {error.start}: expected UTF-8 text") from None
+    except csv.Error as error:
+        raise SamplesError(f"{path}: {error}") from None
+
+
+def choose_hardware(samples: Sequence[Measured], wanted: str | None, file: str) -> tuple[Measured, ...]:
+    """Those on the hardware `wanted` (a100 also finds a100-80gb); all with None. SamplesError where there are none."""
+    if wanted is None:
+        return tuple(samples)
+    found = [each for each in samples if plain(each.hardware) == plain(wanted)]
+    found = found or [each for each in samples if plain(each.hardware).startswith(plain(wanted))]
+    if not found:
+        known = ", ".join(dict.fromkeys(each.hardware for each in samples))
+        raise SamplesError(f"{file}: no samples of hardware {wanted!r}: found {known}")
+    return tuple(found)
+
+
+def plain(name: str) -> str:
+    """A name without case, spaces, dashes and underscores, to compare it."""
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What rows of one `Measured` have in common."""
+
+    hardware: str
+    model: str
+    tensor: int
+    shape: tuple[str, ...]
+
+
+class _Row:
+    """One row of a file, whose cells are read with errors that name line and column."""
+
+    def __init__(self, file: str, line: int, cells: Mapping[str, str]) -> None:
+        self.file = file
+        self.line = line
+        self.cells = cells
+
+    def text(self, column: str) -> str:
+        return self.cells[column].strip() or self._wrong(column, "a name")
+
+    def count(self, column: str, default: int | None = None, least: int = 1) -> int:
+        text = self.cells.get(column, "").strip()
+        if not text and default is not None:
+            return default
+        whole, _, fraction = text.partition(".")
+        if not (whole.isascii() and whole.isdigit()) or fraction.strip("0") or not least <= int(whole) <= 10**12:
+            self._wrong(column, f"a whole number, {least} or more")
+        return int(whole)
+
+    def seconds(self, column: str, unit: float = 1.0) -> float:
+        try:
+            value = float(self.cells[column]) * unit
+        except ValueError:
+            value = math.nan
+        if not 0 < value < 1e9:
+            self._wrong(column, "a time above 0")
+        return value
+
+    def _wrong(self, column: str, expected: str) -> str:
+        found = self.cells.get(column, "")[:40]
+        raise SamplesError(f"{self.file}: line {self.line}: {column}: expected {expected}, found {found!r}")
+
+
+def _measured(reader: Iterator[list[str]], file: str) -> Iterator[Measured]:
+    header = [name.strip() for name in next(reader, [])]
+    splitwise = all(column in header for column in _SPLITWISE)
+    missing = [] if splitwise else [column for column in _OURS if column not in header]
+    if missing:
+        found = f"found {', '.join(header)}" if header else "the file is empty"
+        raise SamplesError(f"{file}: line 1: no column {', '.join(missing)}: {found}")
+    groups: dict[_Key, list[tuple[int, int, float, int]]] = {}
+    first: dict[_Key, _Row] = {}
+    for line, cells in enumerate(reader, 2):
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise SamplesError(f"{file}: line {line}: expected {len(header)} columns, found {len(cells)}")
+        row = _Row(file, line, dict(zip(header, cells, strict=True)))
+        key = _key(row)
+        first.setdefault(key, row)
+        groups.setdefault(key, []).extend(_splitwise(row) if splitwise else _ours(row))
+    if not groups:
+        raise SamplesError(f"{file}: no samples, only a header")
+    for key, points in groups.items():
+        yield _group(key, first[key], points)
+
+
+def _key(row: _Row) -> _Key:
+    shape = tuple(row.cells.get(name, "") for name in (*_SHAPE, "layers_profiled", "key_value_heads", "gated"))
+    return _Key(row.text("hardware"), row.text("model"), row.count("tensor_parallel", 1), shape)
+
+
+def _ours(row: _Row) -> Iterable[tuple[int, int, float, int]]:
+    prompt, output = row.count("prompt_tokens"), row.count("output_tokens")
+    return [(prompt, output, row.seconds("runtime_seconds"), row.count("batch_size", 1))]
+
+
+def _splitwise(row: _Row) -> Iterable[tuple[int, int, float, int]]:
+    # Their end-to-end times are wrong for most long outputs, the times of a prompt and of a token are not.
+    first, further = row.seconds("prompt_time", _MILLISECOND), row.seconds("token_time", _MILLISECOND)
+    prompt, output, batch = row.count("prompt_size"), row.count("token_size"), row.count("batch_size")
+    points = [(prompt, 1, first, batch)]
+    return points if output == 1 else [*points, (prompt, output, first + (output - 1) * further, batch)]
+
+
+def _group(key: _Key, row: _Row, points: list[tuple[int, int, float, int]]) -> Measured:
+    prompt, output, seconds, batch = zip(*points, strict=True)
+    total, ran = row.count("layers_total", 0, 0), row.count("layers_profiled", 0, 0)
+    architecture = _architecture(key.model, row)
+    partly = bool(total and ran and ran != total)
+    if architecture is not None and partly:
+        architecture = replace(architecture, layers=ran)
+    return Measured(
+        hardware=key.hardware,
+        model=key.model,
+        tensor=key.tensor,
+        prompt=np.array(prompt, np.int64),
+        output=np.array(output, np.int64),
+        seconds=np.array(seconds, np.float64),
+        batch=np.array(batch, np.int64),
+        architecture=architecture,
+        scale=total / ran if partly else 1.0,
+    )
+
+
+def _architecture(model: str, row: _Row) -> Architecture | None:
+    if not all(row.cells.get(name, "").strip() for name in _SHAPE):
+        return _shipped(model)
+    hidden, heads, ffn = (row.count(name) for name in _SHAPE[1:])
+    gated = row.cells.get("gated", "").strip().lower()
+    return Architecture(
+        name=model,
+        layers=row.count("layers_total"),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=row.count("key_value_heads", heads),
+        head_dim=max(1, hidden // heads),
+        ffn=ffn,
+        vocabulary=row.count("vocabulary_size", _VOCABULARY),
+        parameters=0.0,
+        source="the samples",
+        tied=True,
+        gated=gated == "true" if gated in {"true", "false"} else ffn < _GATED_BELOW * hidden,
+    )
+
+
+def _shipped(model: str) -> Architecture | None:
+    known = {plain(name.rpartition("/")[2]): each for name, each in architectures().items()}
+    wanted = plain(model.rpartition("/")[2])
+    return known.get(wanted) or next((each for name, each in known.items() if name.startswith(wanted)), None)
