@@ -32,7 +32,10 @@ class Experts:
 
 @dataclass(frozen=True, slots=True)
 class LatentAttention:
-    """Multi-head latent attention (DeepSeek): the ranks and head sizes of its low-rank projections."""
+    """Multi-head latent attention (DeepSeek): the ranks and head sizes of its low-rank projections.
+
+    A `q_rank` of 0: queries are projected at once.
+    """
 
     q_rank: int
     kv_rank: int
@@ -90,7 +93,8 @@ class Architecture:
         if latent is None:
             return self.hidden * self.head_dim * 2 * (self.heads + self.kv_heads)
         down = self.hidden * (latent.q_rank + latent.kv_rank + latent.rope)
-        up = latent.q_rank * (latent.nope + latent.rope) + latent.kv_rank * (latent.nope + latent.value)
+        query = (latent.q_rank or self.hidden) * (latent.nope + latent.rope)
+        up = query + latent.kv_rank * (latent.nope + latent.value)
         return down + self.heads * (up + latent.value * self.hidden)
 
     @property

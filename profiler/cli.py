@@ -1,114 +1,50 @@
-"""The `profiler` command: what a model should take, from the command line."""
+"""The `profiler` command: how coefficients come to be, what they say, and why to believe them.
 
-import argparse
-import io
+Each command lies in a module of its own, whose `add(commands)` adds a parser and sets `run(options) -> exit status`;
+what a command needs besides (numpy among it) it imports when it runs, so that `--help` answers at once.
+"""
+
+import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TextIO
 
-from profiler.estimate import estimate, estimate_csv, whole_number
-from stream.coefficients import Tables
-from stream.command import Parser, UsageError, add_table_options, add_version_option, run_quietly, tables_of
+from profiler import (
+    check_command,
+    compare_command,
+    convert_command,
+    crossval_command,
+    estimate_command,
+    fit_command,
+    plan_command,
+    predict_command,
+)
+from stream.command import Parser, add_version_option, run_quietly
 
 __all__ = ["main"]
 
-_WARNED_MODELS = 50
-
-_DESCRIPTION = """\
-Estimate how many seconds a request takes alone on a stack.
-
-One request: --model, --prompt-tokens and --output-tokens; prints one number, in seconds. Many: --csv, a file
-with the columns model, prompt_tokens and output_tokens, among others if you like; prints the same rows with
-the column runtime_seconds appended at the end (even if the input has one of that name), empty where no table
-has the model. Warnings go to standard error and do not change the exit status; wrong use gives status 2."""
-
-_EXAMPLES = """\
-examples:
-  profiler estimate --model openai/davinci --prompt-tokens 500 --output-tokens 20
-  profiler estimate --model j1-jumbo --stack v100-megatron --prompt-tokens 500 --output-tokens 20
-  profiler estimate --csv requests.csv --table my_table.json > estimated.csv"""
+_COMMANDS = (
+    estimate_command,
+    fit_command,
+    crossval_command,
+    plan_command,
+    predict_command,
+    check_command,
+    convert_command,
+    compare_command,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `profiler` command and give its exit status."""
-    parser = Parser(prog="profiler", description="trueclock's offline side.")
+    # Before NumPy is imported: the matrices are small, and on a busy machine its threads only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    parser = Parser(prog="profiler", description="trueclock's offline side: where the numbers come from.")
     add_version_option(parser)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser(
-        "estimate",
-        help="seconds that a request takes alone on a stack",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-    )
-    command.add_argument("--model", help="a row of the table, or an alias of one")
-    command.add_argument("--prompt-tokens", metavar="P", help="tokens of the prompt")
-    command.add_argument("--output-tokens", metavar="O", help="tokens of the output")
-    command.add_argument("--csv", metavar="FILE", help="estimate every row of FILE (-: standard input)")
-    add_table_options(command)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for each in _COMMANDS:
+        each.add(commands)
     options = parser.parse_args(argv)
-    return run_quietly("profiler estimate", lambda: _estimate(options))
-
-
-def _estimate(options: argparse.Namespace) -> int:
-    single = {"--model": options.model, "--prompt-tokens": options.prompt_tokens}
-    single["--output-tokens"] = options.output_tokens
-    given = [name for name, value in single.items() if value is not None]
-    if options.csv is not None and given:
-        raise UsageError(f"give either --csv or {given[0]}, not both")
-    if options.csv is None and len(given) < len(single):
-        missing = [name for name in single if name not in given]
-        raise UsageError(f"missing: {', '.join(missing)} (or give --csv FILE)")
-    tables = tables_of(options, any_kind=True)
-    if options.csv is None:
-        _estimate_one(options, tables)
-    else:
-        _estimate_file(options.csv, tables)
-    return 0
-
-
-def _estimate_one(options: argparse.Namespace, tables: Tables) -> None:
-    prompt = _tokens("--prompt-tokens", options.prompt_tokens)
-    output = _tokens("--output-tokens", options.output_tokens)
-    seconds, extrapolated = estimate(tables, options.model, prompt, output)
-    print(seconds)
-    if extrapolated:
-        _warn(f"{prompt} prompt tokens lie beyond the profiled sizes of {options.model}: extrapolated")
-
-
-def _estimate_file(name: str, tables: Tables) -> None:
-    with ExitStack() as files:
-        opened = sys.stdin.buffer if name == "-" else files.enter_context(Path(name).open("rb"))
-        # surrogateescape: cells that are not ours to read come out as the bytes they were.
-        source = io.TextIOWrapper(opened, "utf-8-sig", errors="surrogateescape", newline="")
-        result = files.enter_context(_whole_output())
-        summary = estimate_csv(source, result, tables, "standard input" if name == "-" else name)
-    _warn_of("left empty: no row on " + tables.reference, summary.uncovered)
-    _warn_of("extrapolated: prompts beyond the profiled sizes", summary.extrapolated)
-
-
-def _whole_output() -> TextIO:
-    output = sys.stdout.fileno()
-    return open(output, "w", encoding="utf-8", errors="surrogateescape", newline="", closefd=False)
-
-
-def _warn_of(what: str, rows_of: dict[str, int]) -> None:
-    for model, rows in list(rows_of.items())[:_WARNED_MODELS]:
-        _warn(f"{model!r}: {rows} {'row' if rows == 1 else 'rows'} {what}")
-    if len(rows_of) > _WARNED_MODELS:
-        _warn(f"{len(rows_of) - _WARNED_MODELS} more models {what}")
-
-
-def _warn(text: str) -> None:
-    print(f"profiler estimate: warning: {text}", file=sys.stderr)
-
-
-def _tokens(option: str, text: str) -> int:
-    try:
-        return whole_number(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}") from None
+    return run_quietly(f"profiler {options.command}", lambda: options.run(options))
 
 
 if __name__ == "__main__":

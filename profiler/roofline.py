@@ -1,17 +1,27 @@
 """A roofline of LLM inference: what T(p, o) should be, from an architecture and a description of the hardware.
 
-A layer is its kernels: the matrix products of attention and feed-forward, attention itself, experts, the small
-kernels between them, and two all-reduces where several devices share a layer. A step is its layers, the output
-layer and a constant. F(p) is a step over p tokens; beta and gamma are the constant and the context's part of a
-step over one token. Batch size 1, as everywhere for idealized runtimes.
+One model of a step for all stacks, old and new. On the device a layer is its kernels: the matrix products of
+attention and feed-forward, attention itself, experts, the small kernels between them, and two all-reduces where
+several devices share a layer (one, where attention and feed-forward start from the same input). The host launches
+them meanwhile, without CUDA graphs kernel by kernel; so a step takes
 
-Everything is pure.
+    smax(layers * host, sum of the layers' kernels + output layer) + step + step_token * prompt tokens
+
+with smax nearly a hard maximum. F(p) is a step over a prompt of p tokens, beta and gamma the constant and the
+context's part of a step over one token.
+
+Everything is pure. Token counts may be numbers or arrays of them; times are in seconds.
 """
 
 from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from profiler.architectures import Architecture, Experts
-from profiler.kernels import ACTIVATION, BYTES, Hardware, attention, product, reduce
+from profiler.hardware import Hardware
+from profiler.kernels import ACTIVATION, BYTES, Count, attention, moves, product, reduce, smooth_maximum
 from profiler.kernels import experts as experts_kernel
 from stream.runtime import Coefficients
 
@@ -23,7 +33,7 @@ KNOTS = (
 )
 """Prompt sizes of the tables: half octaves where F is quadratic, so that straight lines between them are near it."""
 
-_PLACED_CONTEXT = 32_768
+_CONTEXT = 32_768
 _USABLE_MEMORY = 0.9  # what serving stacks allow themselves by default
 
 
@@ -40,7 +50,7 @@ def place(model: Architecture, hardware: Hardware) -> Placement:
 
     Within a node the layers are split (tensor parallel); what needs more takes several such groups in a row.
     """
-    needed = weight_bytes(model) + _PLACED_CONTEXT * context_bytes(model)
+    needed = weight_bytes(model) + _CONTEXT * context_bytes(model)
     devices = 1
     while devices * _USABLE_MEMORY * hardware.memory_bytes < needed:
         devices *= 2
@@ -65,101 +75,180 @@ def context_bytes(model: Architecture) -> float:
     return (model.layers - model.window_layers) * 2 * model.kv_heads * model.head_dim * ACTIVATION
 
 
-def coefficients(model: Architecture, hardware: Hardware, placement: Placement) -> Coefficients:
-    """F at the knots, beta and gamma of one request alone."""
-    near, far = (step_seconds(model, hardware, placement, 1, context) for context in (0, KNOTS[-1]))
-    prompts = (step_seconds(model, hardware, placement, knot) for knot in KNOTS)
+def coefficients(
+    model: Architecture, hardware: Hardware, placement: Placement, knots: tuple[int, ...] = KNOTS
+) -> Coefficients:
+    """F at the knots, beta and gamma of one request alone; gamma is the mean growth over 32,768 tokens of context.
+
+    Where the host is the slower one at first, or attention has windows, the growth is not even: nearer it is less (or
+    more), and further more (or less).
+    """
+    near, far = (float(step_seconds(model, hardware, placement, 1, context)) for context in (0, _CONTEXT))
+    prompts = step_seconds(model, hardware, placement, np.array(knots), prompt=True)
     return Coefficients(
         per_output_token=near,
-        knots=KNOTS,
-        prompt_seconds=tuple(prompts),
-        context=(far - near) / KNOTS[-1],
+        knots=knots,
+        prompt_seconds=tuple(prompts.tolist()),
+        context=(far - near) / _CONTEXT,
     )
 
 
+@overload
 def step_seconds(
-    model: Architecture, hardware: Hardware, placement: Placement, tokens: int, context: int = 0, batch: int = 1
-) -> float:
-    """Seconds of one step over `tokens` new tokens of each of `batch` requests, each with `context` before them."""
-    return _Step(model, hardware, placement, tokens, context, batch).seconds()
+    model: Architecture,
+    hardware: Hardware,
+    placement: Placement,
+    tokens: int,
+    context: int = 0,
+    batch: int = 1,
+    *,
+    prompt: bool | None = None,
+) -> float: ...
+@overload
+def step_seconds(
+    model: Architecture,
+    hardware: Hardware,
+    placement: Placement,
+    tokens: NDArray[np.int64],
+    context: ArrayLike = 0,
+    batch: ArrayLike = 1,
+    *,
+    prompt: bool | None = None,
+) -> NDArray[np.float64]: ...
+def step_seconds(
+    model: Architecture,
+    hardware: Hardware,
+    placement: Placement,
+    tokens: ArrayLike,
+    context: ArrayLike = 0,
+    batch: ArrayLike = 1,
+    *,
+    prompt: bool | None = None,
+) -> float | NDArray[np.float64]:
+    """Seconds of one step over `tokens` new tokens of each of `batch` requests, each with `context` before them.
+
+    Arrays of one shape give an array. A step is that of a `prompt` (else of a further token) where it has more than
+    one token, unless said otherwise.
+    """
+    shape = np.broadcast_shapes(np.shape(tokens), np.shape(context), np.shape(batch))
+    new, before, requests = (
+        np.broadcast_to(np.asarray(count, np.float64), shape).ravel() for count in (tokens, context, batch)
+    )
+    first = bool(np.any(new > 1)) if prompt is None else prompt
+    seconds = _Step(model, hardware, placement, new, before, requests, first).seconds().reshape(shape)
+    return seconds if shape else float(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step's kernels. Shapes are those of one device of the tensor-parallel group."""
+    """Steps' kernels. Shapes are those of one device of the tensor-parallel group; token counts one a step."""
 
     model: Architecture
     hardware: Hardware
     placement: Placement
-    tokens: int
-    context: int
-    batch: int
+    tokens: NDArray[np.float64]
+    context: NDArray[np.float64]
+    batch: NDArray[np.float64]
+    prompt: bool
 
-    def seconds(self) -> float:
+    def seconds(self) -> NDArray[np.float64]:
         model, hardware = self.model, self.hardware
-        with_experts = model.layers - model.dense_layers
-        layers = model.layers * (self._projections() + self._small() + 2 * self._reduce())
-        layers += (model.layers - model.window_layers) * self._attention(0)
-        layers += model.window_layers * self._attention(model.window)
-        layers += model.dense_layers * self._feed_forward(model.ffn)
-        if model.experts is not None:
-            layers += with_experts * self._mixture(model.experts)
-        output = self._product(self.batch, model.vocabulary / self.placement.tensor, model.hidden, "bf16")
         between = (self.placement.stages - 1) * self._rows * model.hidden * ACTIVATION / hardware.network
-        return hardware.step + layers + output + between
+        own = hardware.step + hardware.step_token * self._rows * self.prompt
+        work = self._layers() + self._output() + between
+        return own + smooth_maximum(hardware.overlap, np.full_like(self.tokens, self._host()), work)
+
+    def _host(self) -> float:
+        """The host's launches. They are made while the device works."""
+        hardware = self.hardware
+        layer = hardware.host_layer * (1 + hardware.host_prompt * self.prompt)
+        return self.model.layers * (layer + hardware.host_reduce * (self.placement.tensor > 1))
+
+    def _layers(self) -> Count:
+        model = self.model
+        reduces = 1 if model.parallel else 2
+        layers = model.layers * (self._projections() + self._small() + reduces * self._reduce())
+        layers += (model.layers - model.window_layers) * self._attention(0)
+        layers += model.window_layers * self._attention(model.window) if model.window_layers else 0.0
+        layers += model.dense_layers * self._feed_forward(model.ffn) if model.dense_layers else 0.0
+        if model.experts is not None:
+            layers += (model.layers - model.dense_layers) * self._mixture(model.experts)
+        return layers
+
+    def _output(self) -> Count:
+        rows = self._rows if self.hardware.all_logits else self.batch
+        return self._product(rows, self.model.vocabulary / self.placement.tensor, self.model.hidden, "bf16")
 
     @property
-    def _rows(self) -> int:
+    def _rows(self) -> NDArray[np.float64]:
         return self.tokens * self.batch
 
     @property
     def _weights(self) -> str:
         return "bf16" if self.model.weights == "mxfp4" else self.model.weights
 
-    def _product(self, rows: float, out: float, inner: float, weights: str) -> float:
+    def _product(self, rows: Count, out: float, inner: float, weights: str) -> Count:
         # With fp8 weights the activations are brought to fp8 by a kernel of its own.
         before = self.hardware.small if weights == "fp8" else 0.0
         return before + product(self.hardware, rows, out, inner, weights)
 
-    def _projections(self) -> float:
+    def _projections(self) -> Count:
         model, tensor, latent = self.model, self.placement.tensor, self.model.latent
         heads = model.heads / tensor
-        back = self._product(self._rows, model.hidden, heads * model.head_dim, self._weights)
         if latent is None:
+            back = self._product(self._rows, model.hidden, heads * model.head_dim, self._weights)
             out = (heads + 2 * max(1.0, model.kv_heads / tensor)) * model.head_dim
             return back + self._product(self._rows, out, model.hidden, self._weights)
+        back = self._product(self._rows, model.hidden, heads * model.head_dim, self._weights)
         down = self._product(self._rows, latent.q_rank + latent.kv_rank + latent.rope, model.hidden, self._weights)
-        query = self._product(self._rows, heads * (latent.nope + latent.rope), latent.q_rank, self._weights)
+        inner = latent.q_rank or model.hidden
+        query = self._product(self._rows, heads * (latent.nope + latent.rope), inner, self._weights)
         # Decoding multiplies by the two halves of this matrix apart, which stay bf16; the bytes are the same.
         value = self._product(self._rows, heads * (latent.nope + latent.value), latent.kv_rank, "bf16")
         return back + down + query + value
 
-    def _attention(self, window: int) -> float:
+    def _attention(self, window: int) -> Count:
+        return self._fused_attention(window) if self.hardware.fused else self._plain_attention()
+
+    def _fused_attention(self, window: int) -> Count:
         model, latent = self.model, self.model.latent
         heads = model.heads / self.placement.tensor
         cached = 2 * max(1.0, model.kv_heads / self.placement.tensor) * model.head_dim
-        width = 2 * model.head_dim
+        width: Count = 2 * model.head_dim
         if latent is not None:
             cached = latent.kv_rank + latent.rope
             # Decoding works on the compressed cache itself, which is wider than the heads it stands for.
-            width = latent.nope + latent.rope + latent.value if self.tokens > 1 else 2 * latent.kv_rank + latent.rope
+            compressed, plain = 2 * latent.kv_rank + latent.rope, latent.nope + latent.rope + latent.value
+            width = np.where(self.tokens > 1, plain, compressed)
         length = self.context + self.tokens
-        reach = min(window, length) if window else length
+        reach = np.minimum(window, length) if window else length
         moved = (reach * cached + self.tokens * 2 * heads * model.head_dim) * ACTIVATION * self.batch
         flops = 2 * heads * width * self._pairs(reach) * self.batch
         return attention(self.hardware, moved, flops, self.tokens)
 
-    def _pairs(self, reach: int) -> float:
+    def _pairs(self, reach: NDArray[np.float64]) -> NDArray[np.float64]:
         """How many (query, key) pairs there are: a triangle at the start, then a band as wide as the reach."""
-        start = max(0, reach - self.context)
+        start = np.maximum(0.0, reach - self.context)
         return self.tokens * reach - start * start / 2
 
-    def _feed_forward(self, width: float) -> float:
-        share, hidden = width / self.placement.tensor, self.model.hidden
-        up = self._product(self._rows, 2 * share, hidden, self._weights)
-        return up + self._product(self._rows, hidden, share, self._weights)
+    def _plain_attention(self) -> Count:
+        """Two products over all of the context, whatever is masked, and passes over the scores between them."""
+        model, hardware, length = self.model, self.hardware, self.context + self.tokens
+        count = self.batch * model.heads / self.placement.tensor
+        scores = product(hardware, self.tokens, length, float(model.head_dim), count=count)
+        values = product(hardware, self.tokens, float(model.head_dim), length, count=count)
+        return scores + values + moves(hardware, hardware.softmax * count * self.tokens * length * ACTIVATION)
 
-    def _mixture(self, experts: Experts) -> float:
+    def _feed_forward(self, width: float) -> Count:
+        share, hidden, model = width / self.placement.tensor, self.model.hidden, self.model
+        down = self._product(self._rows, hidden, share, self._weights)
+        if not model.gated:
+            return down + self._product(self._rows, share, hidden, self._weights)
+        if self.hardware.fused:
+            return down + self._product(self._rows, 2 * share, hidden, self._weights)
+        return down + 2 * self._product(self._rows, share, hidden, self._weights)
+
+    def _mixture(self, experts: Experts) -> Count:
         model, hardware = self.model, self.hardware
         width = experts.ffn / self.placement.tensor
         routed = experts_kernel(hardware, self._rows, model.hidden, width, experts.count, experts.active, model.weights)
@@ -167,12 +256,16 @@ class _Step:
         shared = self._feed_forward(experts.shared_ffn) if experts.shared_ffn else 0.0
         return routed + router + shared
 
-    def _small(self) -> float:
+    def _small(self) -> Count:
         """Norms, rotation and cache write, activation, residual sums: launches, and passes over the activations."""
         model, hardware = self.model, self.hardware
         kernels = model.layer_norms + 3
-        width = (2 * kernels * model.hidden + 3 * model.heads * model.head_dim / self.placement.tensor) * ACTIVATION
-        return kernels * hardware.small + self._rows * width / (hardware.read * hardware.bandwidth)
+        share = model.heads * model.head_dim / self.placement.tensor
+        width = 2 * kernels * model.hidden + 3 * share
+        if not hardware.fused:
+            # Biases, transpositions and the activation each pass over their share of the activations as well.
+            width += 11 * share + 3 * model.ffn / self.placement.tensor
+        return kernels * hardware.small + moves(hardware, hardware.passes * self._rows * width * ACTIVATION)
 
-    def _reduce(self) -> float:
+    def _reduce(self) -> Count:
         return reduce(self.hardware, self.placement.tensor, self._rows * self.model.hidden * ACTIVATION)

@@ -12,6 +12,7 @@ A model's architecture is what its columns say, else that of the shipped model o
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -226,6 +227,10 @@ def _architecture(model: str, row: _Row) -> Architecture | None:
 
 
 def _shipped(model: str) -> Architecture | None:
-    known = {plain(name.rpartition("/")[2]): each for name, each in architectures().items()}
-    wanted = plain(model.rpartition("/")[2])
-    return known.get(wanted) or next((each for name, each in known.items() if name.startswith(wanted)), None)
+    known = {_bare(name): each for name, each in architectures().items()}
+    return known.get(_bare(model))
+
+
+def _bare(model: str) -> str:
+    """A model's name without its maker and what makers add to the same weights' shape."""
+    return plain(re.sub(r"(-(hf|chat|instruct|it))+$", "", model.lower().rpartition("/")[2]))

@@ -4,15 +4,16 @@ A file is `{"format": 1, "stacks": {STACK: {"hardware", "software", "date", "sou
 `{"models": {NAME: row}}` and a bare `{NAME: row}`, such as HELM's own JSON, hold one stack without a name.
 A row is HELM's: `runtime_per_output_token` (s), `runtime_for_prompt_tokens` (prompt tokens as string keys to
 seconds) and `overhead` (s); plus, all optional, `context_seconds_per_token2`, `quadratic` [a, b, c],
-`provenance`, `proxy_of`, `fit_error` (a fraction), `intervals`, `source`, `note`; and what a baseline says of
-itself (`stream.baselines`), which is passed over here.
+`provenance`, `proxy_of`, `fit` (how it meets what was measured), `fit_error` (a fraction), `intervals` (factors of
+the value), `accelerators` (how many the model ran on), `source`, `note`; and what a baseline says of itself
+(`stream.baselines`), which is passed over here. A stack may also say `dollars_per_accelerator_hour`.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn, TypeVar, get_args
@@ -21,7 +22,7 @@ from stream.baselines import Baseline
 from stream.events import Provenance
 from stream.runtime import Coefficients
 
-__all__ = ["FORMAT", "Row", "Stack", "StackKind", "TableError", "TableFile", "read_table", "stack_to_json"]
+__all__ = ["FORMAT", "Fit", "Row", "Stack", "StackKind", "TableError", "TableFile", "read_table", "stack_to_json"]
 
 FORMAT = 1
 
@@ -30,7 +31,8 @@ Checked = TypeVar("Checked")
 StackKind = Literal["reference", "denoised"]
 
 _STACK_TEXTS = ("hardware", "software", "date", "source", "note")
-_STACK_KEYS = frozenset({*_STACK_TEXTS, "kind", "models"})
+_PRICE = "dollars_per_accelerator_hour"
+_STACK_KEYS = frozenset({*_STACK_TEXTS, _PRICE, "kind", "models"})
 _ROW_KEYS = frozenset(
     {
         "runtime_per_output_token",
@@ -40,12 +42,15 @@ _ROW_KEYS = frozenset(
         "quadratic",
         "provenance",
         "proxy_of",
+        "fit",
         "fit_error",
         "intervals",
+        "accelerators",
         "source",
         "note",
     }
 )
+_FIT_KEYS = frozenset({"method", "points", "r2", "median_error", "p95_error", "max_error"})
 _BASELINE_KEYS = frozenset(Baseline.__struct_fields__) - frozenset(Coefficients.__dataclass_fields__)
 _QUADRATIC_TERMS = 3
 _SHOWN_CHARACTERS = 40
@@ -65,8 +70,26 @@ class TableError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """How a row's T meets the runs it was fitted to: the median, 95th percentile and largest of |T / measured - 1|.
+
+    `points` counts the runs; `r2` is R^2, at most 1, and below 0 where their mean would do better.
+    """
+
+    method: str
+    points: int
+    r2: float
+    median_error: float
+    p95_error: float
+    max_error: float
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One model's coefficients on one stack, and where they come from. `fit_error` is a fraction (0.03: 3 %)."""
+    """One model's coefficients on one stack, and where they come from. `fit_error` is a fraction (0.03: 3 %).
+
+    `accelerators` is how many devices one instance of the model ran on.
+    """
 
     name: str
     coefficients: Coefficients
@@ -76,6 +99,8 @@ class Row:
     intervals: Mapping[str, Any] | None = None
     source: str | None = None
     note: str | None = None
+    fit: Fit | None = None
+    accelerators: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +115,7 @@ class Stack:
     source: str | None = None
     note: str | None = None
     kind: StackKind = "reference"
+    dollars_per_accelerator_hour: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +170,8 @@ def parse_table(content: bytes, file: str) -> TableFile:
 
 def stack_to_json(stack: Stack) -> dict[str, Any]:
     """Give a stack as the file format has it, so that reading it again gives the same stack."""
-    texts = {key: getattr(stack, key) for key in (*_STACK_TEXTS, "kind")}
-    return {**_given(texts), "models": {name: _row_to_json(row) for name, row in stack.rows.items()}}
+    described = {key: getattr(stack, key) for key in (*_STACK_TEXTS, "kind", _PRICE)}
+    return {**_given(described), "models": {name: _row_to_json(row) for name, row in stack.rows.items()}}
 
 
 def _row_to_json(row: Row) -> dict[str, Any]:
@@ -157,8 +183,10 @@ def _row_to_json(row: Row) -> dict[str, Any]:
         "overhead": numbers.overhead,
         "context_seconds_per_token2": numbers.context,
         **_given({"quadratic": numbers.quadratic and list(numbers.quadratic)}),
-        **_given({key: getattr(row, key) for key in ("provenance", "proxy_of", "fit_error", "source", "note")}),
+        **_given({key: getattr(row, key) for key in ("provenance", "proxy_of")}),
+        **_given({"fit": row.fit and asdict(row.fit), "fit_error": row.fit_error}),
         **_given({"intervals": row.intervals and dict(row.intervals)}),
+        **_given({key: getattr(row, key) for key in ("accelerators", "source", "note")}),
     }
 
 
@@ -213,8 +241,13 @@ def _stack(name: str, value: Any, at: _At) -> Stack:
     record = _object(value, at)
     _only_keys(record, _STACK_KEYS, at)
     texts = {key: _text(record.get(key), at / key) for key in _STACK_TEXTS}
-    kind = _one_of(record.get("kind", "reference"), get_args(StackKind), at / "kind")
-    return Stack(name, _rows(record.get("models"), at / "models"), kind=kind, **texts)
+    return Stack(
+        name=name,
+        rows=_rows(record.get("models"), at / "models"),
+        kind=_one_of(record.get("kind", "reference"), get_args(StackKind), at / "kind"),
+        dollars_per_accelerator_hour=_optional(_number, record.get(_PRICE), at / _PRICE),
+        **texts,
+    )
 
 
 def _rows(value: Any, at: _At) -> Mapping[str, Row]:
@@ -235,7 +268,26 @@ def _row(name: str, value: Any, at: _At) -> Row:
         intervals=_optional(_object, intervals, at / "intervals"),
         source=_text(row.get("source"), at / "source"),
         note=_text(row.get("note"), at / "note"),
+        fit=_optional(_fit, row.get("fit"), at / "fit"),
+        accelerators=_optional(_count, row.get("accelerators"), at / "accelerators"),
     )
+
+
+def _fit(value: Any, at: _At) -> Fit:
+    record = _object(value, at)
+    _only_keys(record, _FIT_KEYS, at)
+    return Fit(
+        method=_text(record.get("method"), at / "method") or (at / "method").wrong("the name of a method"),
+        points=_count(record.get("points"), at / "points"),
+        r2=_r2(record.get("r2"), at / "r2"),
+        **{key: _number(record.get(key), at / key) for key in ("median_error", "p95_error", "max_error")},
+    )
+
+
+def _r2(value: Any, at: _At) -> float:
+    if not _ordinary(value) or not -_LARGEST <= value <= 1:
+        at.wrong(f"a number, 1 or less, found {_shown(value)}")
+    return float(value)
 
 
 def _coefficients(row: dict[str, Any], at: _At) -> Coefficients:
@@ -266,10 +318,19 @@ def _knot(key: str, at: _At) -> int:
 
 
 def _number(value: Any, at: _At) -> float:
-    ordinary = isinstance(value, int | float) and not isinstance(value, bool)
-    if not ordinary or not 0 <= value <= _LARGEST:
+    if not _ordinary(value) or not 0 <= value <= _LARGEST:
         at.wrong(f"a number, 0 or more, found {_shown(value)}")
     return float(value)
+
+
+def _ordinary(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _count(value: Any, at: _At) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
+        at.wrong(f"a whole number, 1 or more, found {_shown(value)}")
+    return value
 
 
 def _object(value: Any, at: _At) -> dict[str, Any]:

@@ -155,6 +155,11 @@ def test_wrappers_and_models_of_the_same_name_are_told_apart() -> None:
         assert list(parse_table(json.dumps({name: row()}).encode(), "f").stacks[0].rows) == [name]
 
 
+def fit(**more: Any) -> dict[str, Any]:
+    errors = {"median_error": 0.01, "p95_error": 0.03, "max_error": 0.08}
+    return {"method": "paper", "points": 270, "r2": 0.99, **errors, **more}
+
+
 def test_tables_are_kept_and_read_again(tmp_path: Path) -> None:
     rich = row(
         overhead=0.1,
@@ -165,8 +170,11 @@ def test_tables_are_kept_and_read_again(tmp_path: Path) -> None:
         fit_error=0.03,
         intervals={"overhead": [0, 1]},
         note="n",
+        fit=fit(),
+        accelerators=8,
     )
-    path = write(tmp_path, "mine.json", {"models": {"a": rich}, "date": "2024"})
+    content = {"models": {"a": rich}, "date": "2024", "dollars_per_accelerator_hour": 4.096}
+    path = write(tmp_path, "mine.json", content)
     mine = load_tables([path], interpolation="helm", aliases={"x": "a"}, assume={"y": "x"})
     for tables in (load_tables(), mine):
         kept = tables_to_json(tables)
@@ -208,7 +216,10 @@ WRONG: list[tuple[Any, str]] = [
     ({"stacks": {}}, ": $.stacks: expected at least one stack"),
     ({"stacks": {"": {"models": {"a": row()}}}}, ": $.stacks: expected a name for every stack"),
     ({"stacks": {"x y": {"models": {}}}}, ': $.stacks["x y"].models: expected at least one model'),
-    ({"stacks": {"x": {"model": {}}}}, ": $.stacks.x.model: expected one of the keys date, hardware, kind,"),
+    (
+        {"stacks": {"x": {"model": {}}}},
+        ": $.stacks.x.model: expected one of the keys date, dollars_per_accelerator_hour, hardware, kind,",
+    ),
     ({"models": {"a": row()}, "hardware": 7}, ": $.hardware: expected text, found 7"),
     ({"models": {"a": row()}, "kind": "x"}, ': $.kind: expected one of reference, denoised, found "x"'),
     ({"models": []}, ": $.models: expected an object, found an array"),
@@ -216,7 +227,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"a": {}}, ": $.a.runtime_for_prompt_tokens: expected an object, found nothing"),
     (
         {"a": row(overheads=1)},
-        ": $.a.overheads: expected one of the keys context_seconds_per_token2, fit_error,",
+        ": $.a.overheads: expected one of the keys accelerators, context_seconds_per_token2, fit, fit_error,",
     ),
     ({"a": row(-1)}, f": $.a.runtime_for_prompt_tokens.1: expected {NUMBER} -1"),
     ({"a": row(overhead=True)}, f": $.a.overhead: expected {NUMBER} true"),
@@ -239,6 +250,18 @@ WRONG: list[tuple[Any, str]] = [
     ({"a": row(quadratic=[1, 2])}, ": $.a.quadratic: expected three numbers [a, b, c], found an array"),
     ({"a": row(provenance="guessed")}, "expected one of measured, predicted, assumed, found"),
     ({"a": row(intervals=1)}, ": $.a.intervals: expected an object, found 1"),
+    ({"a": row(fit=1)}, ": $.a.fit: expected an object, found 1"),
+    ({"a": row(fit=fit(p50=1))}, ": $.a.fit.p50: expected one of the keys max_error, median_error, method, p95_error,"),
+    ({"a": row(fit=fit(method=None))}, ": $.a.fit.method: expected the name of a method"),
+    ({"a": row(fit=fit(points=0))}, ": $.a.fit.points: expected a whole number, 1 or more, found 0"),
+    ({"a": row(fit=fit(r2=1.5))}, ": $.a.fit.r2: expected a number, 1 or less, found 1.5"),
+    ({"a": row(fit=fit(p95_error=-1))}, f": $.a.fit.p95_error: expected {NUMBER} -1"),
+    ({"a": row(accelerators=1.5)}, ": $.a.accelerators: expected a whole number, 1 or more, found 1.5"),
+    ({"a": row(accelerators=True)}, ": $.a.accelerators: expected a whole number, 1 or more, found true"),
+    (
+        {"models": {"a": row()}, "dollars_per_accelerator_hour": "4"},
+        f': $.dollars_per_accelerator_hour: expected {NUMBER} "4"',
+    ),
 ]
 
 

@@ -1,0 +1,145 @@
+"""Models and stacks side by side: idealized runtimes and dollars of the same requests, ranked. Pure.
+
+Dollars of a request are T(p, o) * accelerators * dollars per accelerator-hour / 3600, as the paper counts them: what
+the hardware costs while it does nothing else (batch size 1).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stream.coefficients import Tables
+from stream.events import Provenance
+from stream.table_format import Row
+
+__all__ = ["PAPER_MODELS", "PAPER_STACKS", "CompareError", "Compared", "Requests", "compare", "rows_of"]
+
+PAPER_STACKS = ("a100-megatron", "v100-megatron")
+PAPER_MODELS = (
+    "openai/davinci",
+    "ai21/j1-large",
+    "ai21/j1-grande",
+    "ai21/j1-jumbo",
+    "cohere/xlarge-20220609",
+    "anthropic/stanford-online-all-v4-s3",
+    "microsoft/TNLGv2_530B",
+    "together/gpt-j-6b",
+    "together/yalm",
+    "together/bloom",
+)
+"""The ten models that Narayanan et al. (arXiv 2305.02440) compare, by their rows."""
+
+_HOUR = 3600.0
+_LISTED = 8
+
+Requests = Mapping[tuple[int, int], int]
+"""(prompt tokens, output tokens) -> how many requests had them."""
+
+
+class CompareError(ValueError):
+    """A comparison that cannot be made. One line: what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One model on one stack: means over the requests, in seconds and dollars, and ranks on the stack from 1.
+
+    `low_seconds` and `high_seconds` bound the mean where the row tells its interval (`interval_level`: 0.8 for 80 %, if
+    it tells that too); dollars are None where accelerators or price are unknown. `extrapolated` is the share of the
+    requests whose prompt lies past the last profiled size. Equal values share a rank, and the next one counts them.
+    """
+
+    model: str
+    stack: str
+    row: str
+    provenance: Provenance
+    proxy_of: str | None
+    accelerators: int | None
+    mean_runtime_seconds: float
+    low_seconds: float | None
+    high_seconds: float | None
+    interval_level: float | None
+    runtime_rank: int
+    mean_dollars: float | None
+    dollars_rank: int | None
+    extrapolated: float
+
+
+def compare(tables: Tables, stacks: Sequence[str], models: Sequence[str], requests: Requests) -> tuple[Compared, ...]:
+    """Every model on every stack that has a row of it, a stack after the other, the fastest model first.
+
+    `models` are rows or aliases. Raises CompareError for a model that none of the stacks has, or without requests.
+    """
+    if not requests:
+        raise CompareError("no requests to compare: the trace is empty")
+    found: list[Compared] = []
+    for stack in stacks:
+        rows = ((model, tables.row(stack, model)) for model in models)
+        compared = [_compared(tables, stack, model, row, requests) for model, row in rows if row is not None]
+        found += _ranked(compared)
+    missing = [model for model in models if model not in {each.model for each in found}]
+    if missing:
+        raise CompareError(_unknown(tables, stacks, missing[0]))
+    return tuple(found)
+
+
+def rows_of(tables: Tables, stacks: Iterable[str]) -> tuple[str, ...]:
+    """The names of all rows on these stacks, each once."""
+    return tuple(dict.fromkeys(name for stack in stacks for name in tables.stacks[stack].rows))
+
+
+def _unknown(tables: Tables, stacks: Sequence[str], model: str) -> str:
+    near = list(dict.fromkeys(name for stack in stacks for name in tables.near(stack, model)))[:3]
+    hint = f": did you mean {' or '.join(near)}?" if near else ""
+    elsewhere = next((name for name in tables.stacks if name not in stacks and tables.row(name, model)), None)
+    if elsewhere is not None:
+        hint = f", but {elsewhere} has it: --stack {elsewhere}"
+    if not hint:
+        rows = rows_of(tables, stacks)
+        hint = f": there are {', '.join(rows[:_LISTED])}{f' and {len(rows) - _LISTED} more' if rows[_LISTED:] else ''}"
+    return f"unknown model {model!r} on {', '.join(stacks)}{hint}"
+
+
+def _compared(tables: Tables, stack: str, model: str, row: Row, requests: Requests) -> Compared:
+    runtime, count = tables.runtime(stack, row), sum(requests.values())
+    seconds = sum(runtime(*point) * times for point, times in requests.items()) / count
+    past = sum(times for (prompt, _), times in requests.items() if prompt > row.coefficients.last_knot)
+    low, high = _factors(tables.stacks[stack].kind == "reference", row)
+    price = tables.stacks[stack].dollars_per_accelerator_hour
+    known = row.accelerators is not None and price is not None
+    return Compared(
+        model=model,
+        stack=stack,
+        row=row.name,
+        provenance=row.provenance,
+        proxy_of=row.proxy_of,
+        accelerators=row.accelerators,
+        mean_runtime_seconds=seconds,
+        low_seconds=None if low is None else low * seconds,
+        high_seconds=None if high is None else high * seconds,
+        interval_level=None if low is None else (row.intervals or {}).get("level"),
+        runtime_rank=0,
+        mean_dollars=seconds * (row.accelerators or 0) * (price or 0.0) / _HOUR if known else None,
+        dollars_rank=None,
+        extrapolated=past / count,
+    )
+
+
+def _factors(reference: bool, row: Row) -> tuple[float | None, float | None]:
+    interval = (row.intervals or {}).get("runtime") if reference else None
+    if not isinstance(interval, list | tuple) or len(interval) != 2:
+        return None, None
+    return float(interval[0]), float(interval[1])
+
+
+def _ranked(compared: Sequence[Compared]) -> list[Compared]:
+    by_runtime = _ranks(compared, lambda each: each.mean_runtime_seconds)
+    by_dollars = _ranks(compared, lambda each: each.mean_dollars)
+    ranked = [
+        replace(each, runtime_rank=by_runtime[each.model], dollars_rank=by_dollars.get(each.model)) for each in compared
+    ]
+    return sorted(ranked, key=lambda each: each.mean_runtime_seconds)
+
+
+def _ranks(compared: Sequence[Compared], value: Callable[[Compared], float | None]) -> dict[str, int]:
+    values = {each.model: number for each in compared if (number := value(each)) is not None}
+    return {model: 1 + sum(other < number for other in values.values()) for model, number in values.items()}

@@ -1,0 +1,201 @@
+"""`profiler compare`: models and stacks side by side, ranked by idealized runtime and by dollars."""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from profiler.compare import (
+    PAPER_MODELS,
+    PAPER_STACKS,
+    Compared,
+    CompareError,
+    Requests,
+    compare,
+    rows_of,
+)
+from profiler.compare_text import comparison_text
+from profiler.estimate import whole_number
+from profiler.shipped import table_file
+from profiler.trace import read_trace
+from stream.coefficients import Tables, load_tables
+from stream.command import UsageError
+from stream.runtime import INTERPOLATIONS
+from stream.table_format import read_table
+
+__all__ = ["Asked", "add"]
+
+_PROMPT, _OUTPUT = 512, 64
+
+_DESCRIPTION = f"""\
+Compare models and stacks: the mean idealized runtime of the same requests, and what they cost where a table says how
+many accelerators a model ran on and what one costs an hour (T x accelerators x dollars / 3600), ranked on each stack.
+
+The requests are those of a --trace, a CSV file with the columns prompt_tokens and output_tokens (or
+completion_tokens), or ContextTokens and GeneratedTokens (Azure's), or every pair of --prompt-tokens and
+--output-tokens (default: {_PROMPT} and {_OUTPUT}), each compared by itself.
+
+Without --model, --stack and --table: the paper's ten models on A100 and V100; else all rows of the stacks."""
+
+_EXAMPLES = """\
+examples:
+  profiler compare --prompt-tokens 512 --output-tokens 64
+  profiler compare --trace requests.csv --sort dollars
+  profiler compare --stack h100-predicted --model llama-3.1-70b --model qwen2.5-72b --prompt-tokens 512 4096 --json"""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The requests of one comparison, and how to say them: `described` for people, `point` for programs."""
+
+    requests: Requests
+    described: str
+    point: dict[str, Any]
+
+
+def add(commands: Any) -> None:
+    """Add it to the subparsers of the `profiler` command."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        "compare",
+        help="models and stacks side by side, ranked by runtime and dollars",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+    )
+    command.add_argument("--prompt-tokens", nargs="+", metavar="P", help="tokens of the prompt, one or several")
+    command.add_argument("--output-tokens", nargs="+", metavar="O", help="tokens of the output, one or several")
+    command.add_argument("--trace", type=Path, metavar="FILE", help="the requests of a CSV file instead")
+    several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
+    command.add_argument("--model", **several, help="a row or an alias of one; may be repeated")
+    command.add_argument("--stack", **several, help="may be repeated")
+    table = {**several, "metavar": "FILE"}
+    command.add_argument("--table", **table, help="a table (or shipped stack) in place of the shipped ones; repeatable")
+    command.add_argument(
+        "--interpolation", choices=INTERPOLATIONS, default="linear", help="how F(p) runs between profiled prompt sizes"
+    )
+    command.add_argument("--sort", choices=("runtime", "dollars"), default="runtime", help="by which of the two")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="a line a model and stack, as CSV")
+    form.add_argument("--json", action="store_true", help="the same as JSON")
+    command.add_argument("--plot", type=Path, metavar="FILE.html", help="T over prompt tokens too, as a page")
+    command.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    asked = _asked(options)
+    tables = _tables(options)
+    stacks, models = _chosen(options, tables)
+    found = [(each, _sorted(compare(tables, stacks, models, each.requests), options.sort)) for each in asked]
+    if options.csv:
+        _write_csv(found)
+    elif options.json:
+        print(json.dumps(_as_json(options, tables, stacks, found), indent=1))
+    else:
+        print("\n\n".join(comparison_text(each.described, stacks, compared) for each, compared in found))
+    if options.plot:
+        from profiler.compare_plot import figures
+        from profiler.plot import write_page
+
+        outputs = [each.point["output_tokens"] for each in asked]
+        write_page(options.plot, figures(tables, found[0][1], dict.fromkeys(outputs)), "Models and stacks")
+    return 0
+
+
+def _asked(options: argparse.Namespace) -> list[Asked]:
+    if options.trace is None:
+        prompts = _counts("--prompt-tokens", options.prompt_tokens or [str(_PROMPT)])
+        outputs = _counts("--output-tokens", options.output_tokens or [str(_OUTPUT)])
+        return [_point(prompt, output) for prompt, output in product(prompts, outputs)]
+    if options.prompt_tokens or options.output_tokens:
+        raise UsageError("give either --trace or --prompt-tokens and --output-tokens, not both")
+    requests = read_trace(options.trace)
+    count = sum(requests.values())
+    if not count:
+        raise CompareError(f"{options.trace}: no requests, only a header")
+    prompt, output = (sum(point[place] * times for point, times in requests.items()) / count for place in (0, 1))
+    described = (
+        f"{count:,} requests of {options.trace}, on average {prompt:,.0f} prompt and {output:,.0f} output tokens"
+    )
+    return [Asked(requests, described, {"prompt_tokens": prompt, "output_tokens": output, "requests": count})]
+
+
+def _point(prompt: int, output: int) -> Asked:
+    described = f"{prompt:,} prompt tokens, {output:,} output tokens"
+    return Asked({(prompt, output): 1}, described, {"prompt_tokens": prompt, "output_tokens": output, "requests": 1})
+
+
+def _counts(option: str, texts: Sequence[str]) -> list[int]:
+    try:
+        return list(dict.fromkeys(whole_number(text) for text in texts))
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def _tables(options: argparse.Namespace) -> Tables:
+    paths = [table_file(each) for each in options.table]
+    # A stack must lead, whichever: all that are compared are asked by name.
+    first = read_table(paths[0]).stacks[0].name if paths else None
+    return load_tables(paths, stack=first or None, interpolation=options.interpolation, any_kind=True)
+
+
+def _chosen(options: argparse.Namespace, tables: Tables) -> tuple[Sequence[str], Sequence[str]]:
+    unknown = [name for name in options.stack if name not in tables.stacks]
+    if unknown:
+        raise UsageError(f"unknown stack {unknown[0]!r}: there are {', '.join(tables.stacks)}")
+    stacks = list(dict.fromkeys(options.stack)) or _default_stacks(options, tables)
+    if options.model:
+        return stacks, list(dict.fromkeys(options.model))
+    if not options.table and set(stacks) <= set(PAPER_STACKS):
+        return stacks, PAPER_MODELS
+    return stacks, rows_of(tables, stacks)
+
+
+def _default_stacks(options: argparse.Namespace, tables: Tables) -> Sequence[str]:
+    if options.table:
+        return list(tables.stacks)
+    if not options.model:
+        return PAPER_STACKS
+    has_one = [name for name in tables.references if any(tables.row(name, model) for model in options.model)]
+    return has_one or tables.references
+
+
+def _sorted(compared: Sequence[Compared], by: str) -> list[Compared]:
+    stacks = list(dict.fromkeys(each.stack for each in compared))
+
+    def key(each: Compared) -> tuple[int, float, float]:
+        dollars = float("inf") if each.mean_dollars is None else each.mean_dollars
+        first = dollars if by == "dollars" else each.mean_runtime_seconds
+        return stacks.index(each.stack), first, each.mean_runtime_seconds
+
+    return sorted(compared, key=key)
+
+
+def _write_csv(found: Sequence[tuple[Asked, Sequence[Compared]]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*found[0][0].point, *(field.name for field in fields(Compared))])
+    for asked, compared in found:
+        for each in compared:
+            writer.writerow([*asked.point.values(), *("" if cell is None else cell for cell in asdict(each).values())])
+
+
+def _as_json(
+    options: argparse.Namespace,
+    tables: Tables,
+    stacks: Sequence[str],
+    found: Sequence[tuple[Asked, Sequence[Compared]]],
+) -> dict[str, Any]:
+    said = {
+        name: {
+            "hardware": tables.stacks[name].hardware,
+            "source": tables.stacks[name].source,
+            "dollars_per_accelerator_hour": tables.stacks[name].dollars_per_accelerator_hour,
+        }
+        for name in stacks
+    }
+    comparisons = [{**asked.point, "rows": [asdict(each) for each in compared]} for asked, compared in found]
+    trace = {"trace": str(options.trace)} if options.trace else {}
+    return {**trace, "table_version": tables.version, "stacks": said, "comparisons": comparisons}

@@ -1,0 +1,163 @@
+"""`profiler fit`: coefficients from samples, with their errors, into a table."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stream.command import UsageError
+
+if TYPE_CHECKING:
+    from profiler.fit import Fitted
+    from profiler.samples import Measured
+
+__all__ = ["add"]
+
+_DESCRIPTION = """\
+Fit the coefficients of every model in a file of measured runtimes, and write them as a table.
+
+SAMPLES.csv has the columns hardware, model, prompt_tokens, output_tokens and runtime_seconds, one row a run;
+and, where known, tensor_parallel, batch_size (only runs of 1 are fitted), layers_profiled and layers_total (of
+a model too large to run whole), hidden_size, attention_heads, ffn_hidden_size. Splitwise's files are read too.
+
+Methods: posterior (the default) learns from the roofline of the model's architecture, where that is known, and
+from what all models of a hardware have in common, and has an interval for every number. paper is the published
+method of Narayanan et al. (arXiv 2305.02440), exactly, with its three decimals.
+
+A hardware becomes a stack of its name, or --stack. A table already at --out keeps its other stacks and rows. A
+model measured at several degrees of tensor parallelism gets a row for each: MODEL@tp2, MODEL@tp8."""
+
+_EXAMPLES = """\
+examples:
+  profiler fit samples.csv --out my_table.json
+  profiler fit samples.csv --hardware a100 --stack my-a100 --software "vLLM 0.9" --out my_table.json
+  profiler fit samples.csv --method paper --out published.json --plot fit.html"""
+
+
+def add(commands: Any) -> None:
+    """Add it to the subparsers of the `profiler` command."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        "fit", help="coefficients from measured runtimes", description=_DESCRIPTION, epilog=_EXAMPLES
+    )
+    command.add_argument("samples", type=Path, metavar="SAMPLES.csv", help="measured runtimes")
+    command.add_argument("--out", type=Path, metavar="TABLE.json", help="the table to write or to add to")
+    command.add_argument(
+        "--method", choices=("posterior", "paper"), default="posterior", help="how to fit (default: posterior)"
+    )
+    command.add_argument("--hardware", help="only this hardware of the file (a100 also finds a100-80gb)")
+    command.add_argument("--stack", help="the stack's name in the table (default: the hardware's)")
+    command.add_argument("--software", help="what ran the models, for the table")
+    command.add_argument("--plot", type=Path, metavar="FILE.html", help="measured points and fitted curves, to look at")
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # NumPy comes with these: only now, so that --help answers at once.
+    from profiler.fit import fit
+    from profiler.fitted import stacks_of
+    from profiler.samples import choose_hardware, read_samples
+    from profiler.tables import write_stack
+
+    samples = choose_hardware(read_samples(options.samples), options.hardware, str(options.samples))
+    described = _described(options, samples)
+    alone = _alone(samples, str(options.samples))
+    fitted = fit(alone, options.method)
+    print("\n".join(_report(fitted)))
+    if options.method != "paper":
+        print("\n".join(_compared(alone)))
+    if options.out is not None:
+        for stack in stacks_of(fitted, **described):
+            write_stack(options.out, stack)
+    if options.plot is not None:
+        _plot(options, fitted)
+    return 0
+
+
+def _described(options: argparse.Namespace, samples: Sequence["Measured"]) -> dict[str, Any]:
+    hardware = list(dict.fromkeys(each.hardware for each in samples))
+    if options.stack is not None and len(hardware) > 1:
+        raise UsageError(f"--stack names one stack, the samples are of {', '.join(hardware)}: choose with --hardware")
+    described = {
+        "name": options.stack,
+        "software": options.software,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "source": f"fitted to {options.samples.name} by trueclock (profiler fit, method {options.method})",
+    }
+    return {key: value for key, value in described.items() if value is not None}
+
+
+def _alone(samples: Sequence["Measured"], file: str) -> list["Measured"]:
+    """Those that have runs of batch size 1; what is left out is said."""
+    for each in samples:
+        others = int((each.batch != 1).sum())
+        if others:
+            _warn(f"{each.name}: {others} of {len(each.batch)} runs left out: their batch size is not 1")
+    alone = [each for each in samples if (each.batch == 1).any()]
+    if not alone:
+        raise UsageError(f"{file}: no runs of batch size 1, which coefficients are of")
+    return alone
+
+
+def _report(fitted: Sequence["Fitted"]) -> Iterator[str]:
+    from profiler.fitted import row_names
+
+    names = row_names([each.measured for each in fitted])
+    width = max(map(len, names), default=0)
+    yield f"{'':{width}}  {_HEAD}"
+    for name, each in zip(names, fitted, strict=True):
+        yield f"{name:{width}}  {_cells(each)}"
+    yield "R2 and errors are of T over all points; +-: 80 % of the truth lies so near"
+
+
+_HEAD = (
+    f"{'hardware':9}{'tp':>3}{'points':>7}{'R2':>8}{'median':>8}{'p95':>7}{'max':>7}"
+    f"{'beta, s':>11}{'+-':>7}{'gamma, s':>10}   F, s {'+-':>29}"
+)
+
+
+def _cells(fitted: "Fitted") -> str:
+    numbers, errors = fitted.coefficients, fitted.errors
+    first, last = numbers.prompt_seconds[0], numbers.prompt_seconds[-1]
+    course = f"{first:.4g} at {numbers.knots[0]:,} to {last:.4g} at {numbers.last_knot:,}"
+    return (
+        f"{fitted.measured.hardware:9}{fitted.measured.tensor:3}{errors.points:7}{errors.r2:8.4f}"
+        f"{errors.median:8.1%}{errors.p95:7.1%}{errors.largest:7.1%}{numbers.per_output_token:11.4g}"
+        f"{_spread(fitted, 'runtime_per_output_token'):>7}{numbers.context:10.2g}   {course:27}"
+        f"{_spread(fitted, 'runtime_for_prompt_tokens'):>7}"
+    )
+
+
+def _spread(fitted: "Fitted", name: str) -> str:
+    """How far the further end of an interval lies from the value."""
+    found = fitted.intervals.get(name)
+    return f"{max(1 - found[0], found[1] - 1):.1%}" if isinstance(found, list) else "-"
+
+
+def _compared(samples: Sequence["Measured"]) -> Iterator[str]:
+    """How much better this is than the published method, by what neither has seen."""
+    from profiler.gain import gain
+
+    found = gain(samples)
+    if found is None:
+        return
+    some = "" if found.sizes == found.interior else f", {found.sizes} of {found.interior}; all: profiler crossval"
+    yield ""
+    yield f"prompt sizes left out (interior ones{some}): mean error of F"
+    yield f"  this method                              {found.default:6.1%}"
+    if found.published is not None:
+        yield f"  method paper, straight lines between     {found.published:6.1%}"
+        yield f"  method paper, as HELM reads its tables   {found.published_helm:6.1%}"
+
+
+def _plot(options: argparse.Namespace, fitted: Sequence["Fitted"]) -> None:
+    from profiler.fit_figures import fit_figures
+    from profiler.plot import write_page
+
+    title = f"{options.samples.name}: measured runtimes and their fit, method {options.method}"
+    write_page(options.plot, fit_figures(fitted), title)
+
+
+def _warn(text: str) -> None:
+    print(f"profiler fit: warning: {text}", file=sys.stderr)

@@ -1,0 +1,133 @@
+"""Leave-one-out: how far off the roofline is for a model, or a tensor-parallel degree, that its calibration never saw.
+
+The constants are calibrated anew without what is left out; the form of the roofline is fixed, and so is the prior.
+The measured runtimes of what was left out, all of them, are then compared with the prediction.
+
+Intervals are conformal, over models: what was left out is as likely as any of the others to be the one that is far
+off, so that the factor which holds 80 % (n + 1) / n of the n others' left-out runtimes, each counted the same, holds
+80 % of its own on average over models. That of a model is made of the others alone. Within a single model it may hold
+all or nothing: models differ as a whole.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiler.calibrate import calibrate, plausible, runtimes, stack_of
+from profiler.fitted import row_names
+from profiler.hardware import Hardware, LeftOut
+from profiler.judge import Judged
+from profiler.samples import Measured, SamplesError
+
+__all__ = ["conformal", "leave_out_degrees", "leave_out_models", "leave_out_shapes", "left_out"]
+
+LEVEL = 0.8
+
+_ALIKE = 1.2  # hidden sizes and feed-forwards of twins differ less
+_ALIKE_LAYERS = 1.4
+
+Rule = Callable[[Measured, Measured], bool]
+"""Whether the second may stay in the calibration when the first is left out."""
+
+
+def leave_out_models(samples: Sequence[Measured], start: Hardware | None = None) -> list[Judged]:
+    """Each model left out at a time, of its own hardware: signed relative errors of all its runtimes.
+
+    `start` is the stack to calibrate (by default the one the samples' hardware names). Raises SamplesError where
+    there is nothing to calibrate on, HardwareError for hardware that is not known.
+    """
+    return _judged(samples, start, _another_model)
+
+
+def leave_out_shapes(samples: Sequence[Measured], start: Hardware | None = None) -> list[Judged]:
+    """The same, leaving out with each model its twins: models of nearly its shape under another name."""
+    return _judged(samples, start, _another_shape)
+
+
+def leave_out_degrees(samples: Sequence[Measured], start: Hardware | None = None) -> list[Judged]:
+    """The same, leaving out with each model all that ran with the same tensor-parallel degree."""
+    return _judged(samples, start, _another_degree)
+
+
+def conformal(errors: Sequence[NDArray[np.float64]], level: float = LEVEL) -> float:
+    """The w for which errors of a further model lie within [-w, w] with a chance of `level`, on average over models.
+
+    `errors` are those of models left out, an array each. With few models it is the largest error of all.
+    """
+    size = np.concatenate([np.abs(each) for each in errors])
+    weight = np.concatenate([np.full(len(each), 1 / len(each)) for each in errors])
+    order = np.argsort(size)
+    held = np.cumsum(weight[order]) / len(errors)
+    wanted = min(1.0, level * (len(errors) + 1) / len(errors))
+    return float(size[order][min(int(np.searchsorted(held, wanted - 1e-9)), len(size) - 1)])
+
+
+def left_out(what: str, judged: Sequence[Judged], first: Sequence[NDArray[np.bool_]] | None = None) -> LeftOut:
+    """The summary of a leave-one-out that ships with a stack; with `first`, of those rows only."""
+    chosen = first or [np.ones(len(each.errors), np.bool_) for each in judged]
+    errors = [each.errors[rows] for each, rows in zip(judged, chosen, strict=True)]
+    medians = [float(np.median(np.abs(each))) for each in errors]
+    wide = conformal([np.log1p(each) for each in errors])
+    return LeftOut(what, float(np.median(medians)), max(medians), (float(np.exp(-wide)), float(np.exp(wide))))
+
+
+def _another_model(left: Measured, other: Measured) -> bool:
+    return other.model != left.model
+
+
+def _another_shape(left: Measured, other: Measured) -> bool:
+    one, two = left.architecture, other.architecture
+    if one is None or two is None:
+        return False
+    sizes = ((one.hidden, two.hidden, _ALIKE), (one.ffn, two.ffn, _ALIKE), (one.layers, two.layers, _ALIKE_LAYERS))
+    twins = all(max(first, second) <= most * min(first, second) for first, second, most in sizes)
+    return other.model != left.model and not twins
+
+
+def _another_degree(left: Measured, other: Measured) -> bool:
+    return other.tensor != left.tensor
+
+
+def _judged(samples: Sequence[Measured], start: Hardware | None, stays: Rule) -> list[Judged]:
+    names = _names(samples)
+    by_hardware: dict[str, list[int]] = {}
+    for number, each in enumerate(samples):
+        if each.architecture is not None:
+            by_hardware.setdefault(each.hardware, []).append(number)
+    found: dict[int, Judged] = {}
+    for numbers in by_hardware.values():
+        group = [samples[number] for number in numbers]
+        judged = _on_one_hardware(group, [names[number] for number in numbers], start or stack_of(group), stays)
+        found.update(zip(numbers, judged, strict=True))
+    if not found:
+        raise SamplesError("the architecture of no model is known: nothing can be predicted")
+    return [found[number] for number in sorted(found)]
+
+
+def _on_one_hardware(samples: Sequence[Measured], names: Sequence[str], start: Hardware, stays: Rule) -> list[Judged]:
+    seen = [plausible(each, start) for each in samples]
+    errors = list(_errors(seen, start, stays))
+    wholes = [np.log1p(each) for each in errors]
+    found = []
+    for number, each in enumerate(seen):
+        others = wholes[:number] + wholes[number + 1 :]
+        inside = np.abs(wholes[number]) <= conformal(others) if others else None
+        found.append(Judged(names[number], errors[number], inside, each.prompt))
+    return found
+
+
+def _errors(samples: Sequence[Measured], start: Hardware, stays: Rule) -> Iterator[NDArray[np.float64]]:
+    for left in samples:
+        rest = [other for other in samples if stays(left, other)]
+        if not rest:
+            raise SamplesError(f"{left.name}: nothing is left to calibrate on without it")
+        found: NDArray[np.float64] = runtimes(left, calibrate(rest, start)) / left.seconds - 1
+        yield found
+
+
+def _names(samples: Sequence[Measured]) -> list[str]:
+    several = len({each.hardware for each in samples}) > 1
+    return [
+        f"{each.hardware}/{name}" if several else name for each, name in zip(samples, row_names(samples), strict=True)
+    ]

@@ -1,0 +1,135 @@
+"""Plots as one HTML file that needs nothing else: what was measured, the curves that say so, and their bands."""
+
+import html
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Figure", "Series", "page", "write_page"]
+
+_MANY = 50  # an axis is logarithmic if its largest value is so many times the smallest
+_COLOURS = 8
+_DIGITS = 6  # more cannot be seen
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One curve, or with `points` one cloud of them. `y` is None where there is nothing.
+
+    `low` and `high` bound a band around it, point for point. `x` is the series' own, if it is not the figure's; it may
+    repeat. Series of one `colour` (any whole number) are drawn alike; None gives each one of its own. `dash` breaks
+    the line.
+    """
+
+    label: str
+    y: Sequence[float | None]
+    low: Sequence[float | None] | None = None
+    high: Sequence[float | None] | None = None
+    points: bool = False
+    x: Sequence[float] | None = None
+    colour: int | None = None
+    dash: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart. An axis is logarithmic if `log_x` or `log_y` says so, and by default where its values span decades."""
+
+    title: str
+    x: Sequence[float]
+    series: Sequence[Series]
+    x_label: str = "prompt tokens"
+    y_label: str = "seconds"
+    note: str = ""
+    log_x: bool | None = None
+    log_y: bool | None = None
+
+
+def page(figures: Iterable[Figure], title: str = "trueclock") -> str:
+    """The HTML of a page with these figures: light or dark as the reader prefers, each with its values as a table."""
+    data = json.dumps([_figure(each) for each in figures], separators=(",", ":"), allow_nan=False)
+    vendored = next(iter(sorted(Path(str(files("gateway"))).glob("page/vendor/uplot-*"))))
+    parts = {
+        "uplot.css": (vendored / "uPlot.min.css").read_text(encoding="utf-8"),
+        "uplot.js": (vendored / "uPlot.iife.min.js").read_text(encoding="utf-8"),
+        "figures": data.replace("<", "\\u003c"),  # no text of theirs can end the script
+        "title": html.escape(title),
+    }
+    first, *rest = (files("profiler") / "plot.html").read_text(encoding="utf-8").split("{{")
+    pieces = (piece.split("}}", 1) for piece in rest)
+    return first + "".join(parts[name] + text for name, text in pieces)
+
+
+def write_page(path: Path, figures: Iterable[Figure], title: str = "trueclock") -> None:
+    """Write `page` to a file; OSError where that cannot be."""
+    path.write_text(page(figures, title), encoding="utf-8")
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    curves = [curve for place, each in enumerate(figure.series) for curve in _curves(each, place, figure.x)]
+    xs, columns = _aligned([(x, y) for x, y, _ in curves])
+    return {
+        "title": figure.title,
+        "note": figure.note,
+        "x_label": figure.x_label,
+        "y_label": figure.y_label,
+        "log_x": _spans_decades([xs]) if figure.log_x is None else figure.log_x and min(xs, default=0) > 0,
+        "log_y": _spans_decades(columns) if figure.log_y is None else figure.log_y and _positive(columns),
+        "series": [described for *_, described in curves],
+        "data": [xs, *columns],
+    }
+
+
+_Curve = tuple[Sequence[float], Sequence[float | None], dict[str, Any]]
+
+
+def _curves(series: Series, place: int, shared: Sequence[float]) -> list[_Curve]:
+    """What is drawn of a series: its band's edges, high before low as uPlot wants them, and itself above them."""
+    x = shared if series.x is None else series.x
+    colour = (place if series.colour is None else series.colour) % _COLOURS
+    described = {"label": series.label, "points": series.points, "dash": series.dash, "colour": colour}
+    edges: list[_Curve] = []
+    if series.low is not None and series.high is not None:
+        for edge, values in (("high", series.high), ("low", series.low)):
+            edges.append((x, values, {"label": f"{series.label}, {edge}", "edge": edge, "colour": colour}))
+    return [*edges, (x, series.y, described)]
+
+
+def _aligned(
+    curves: Sequence[tuple[Sequence[float], Sequence[float | None]]],
+) -> tuple[list[float], list[list[float | None]]]:
+    """One ascending x for all, as uPlot wants it: an x is there as often as any curve has it, gaps are None."""
+    values: list[dict[float, list[float]]] = []
+    for x, y in curves:
+        held: dict[float, list[float]] = {}
+        for at, value in zip(x, y, strict=True):
+            if value is not None and math.isfinite(value) and math.isfinite(at):
+                held.setdefault(_short(at), []).append(_short(value))
+        values.append(held)
+    times = {at: max(len(held.get(at, ())) for held in values) for at in set().union(*values)}
+    places = [(at, number) for at in sorted(times) for number in range(times[at])]
+    columns = [[_nth(held.get(at, []), number) for at, number in places] for held in values]
+    return [at for at, _ in places], columns
+
+
+def _nth(values: list[float], number: int) -> float | None:
+    return values[number] if number < len(values) else None
+
+
+def _short(number: float) -> float:
+    rounded = float(f"{number:.{_DIGITS}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
+
+
+def _spans_decades(columns: Sequence[Sequence[float | None]]) -> bool:
+    present = [value for column in columns for value in column if value is not None]
+    return _positive(columns) and max(present) >= _MANY * min(present)
+
+
+def _positive(columns: Sequence[Sequence[float | None]]) -> bool:
+    present = [value for column in columns for value in column if value is not None]
+    return bool(present) and min(present) > 0

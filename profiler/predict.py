@@ -1,0 +1,157 @@
+"""What a model never measured should take on a hardware: coefficients from its architecture, and how far to trust them.
+
+    prediction = predict(named("llama-3.1-8b"), hardware("h100"))
+    prediction.coefficients, prediction.intervals, prediction.notes
+
+The roofline gives F(p), beta and gamma; the hardware says how far it was off for models that its calibration had not
+seen, which is the interval; notes say what widens it, and whether the model fits. Everything is pure.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from profiler.architectures import Architecture
+from profiler.bands import Band, band
+from profiler.config import ArchitectureError
+from profiler.hardware import Hardware
+from profiler.kernels import BYTES
+from profiler.roofline import Placement, coefficients, context_bytes, place, weight_bytes
+from profiler.tables import significant
+from stream.runtime import Coefficients
+from stream.table_format import Row, Stack
+
+__all__ = ["DTYPES", "Prediction", "predict", "predicted_stack"]
+
+DTYPES = {"bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "int8": "int8", "int4": "int4", "mxfp4": "mxfp4"}
+"""Names of `--dtype`, and of the weights that they mean: 16 bits take as long either way."""
+
+_KEEP = 4  # significant digits
+_LEAST_CONTEXT = 2048  # tokens that a placement must leave room for
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One model on one hardware: seconds, the band of their error, and what to know of them.
+
+    `fits` tells whether weights and 2,048 tokens of context fit the devices' memory.
+    """
+
+    architecture: Architecture
+    hardware: Hardware
+    placement: Placement
+    coefficients: Coefficients
+    band: Band
+    fits: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def devices(self) -> int:
+        """Accelerators in use."""
+        return self.placement.tensor * self.placement.stages
+
+    @property
+    def intervals(self) -> Mapping[str, Any]:
+        """Factors of the prediction between which the truth lies with a chance of 80 %, as a table's row has them."""
+        return self.band.intervals
+
+    def row(self, name: str | None = None) -> Row:
+        """The row of a coefficient table, marked as predicted."""
+        return Row(
+            name=name or self.architecture.name,
+            coefficients=self.coefficients,
+            provenance="predicted",
+            fit_error=self.band.median,
+            intervals=self.intervals,
+            accelerators=self.devices,
+            source=self.architecture.source,
+            note=". ".join((placed(self), *self.notes)),
+        )
+
+
+def predict(
+    model: Architecture,
+    hardware: Hardware,
+    *,
+    tensor: int | None = None,
+    weights: str | None = None,
+    notes: Iterable[str] = (),
+) -> Prediction:
+    """Predict one model; `tensor` devices share each layer (None: as few as hold it), `weights` one of DTYPES' values.
+
+    `notes` are what is known of the architecture already. Raises ArchitectureError for weights that cannot be.
+    """
+    model = _with_weights(model, weights)
+    placement = place(model, hardware) if tensor is None else Placement(tensor)
+    fits = _fits(model, hardware, placement)
+    said = [*notes, *_weight_notes(model, hardware)]
+    if not fits:
+        said.append(f"does not fit the memory of {placement.tensor} of these devices")
+    return Prediction(
+        architecture=model,
+        hardware=hardware,
+        placement=placement,
+        coefficients=significant(coefficients(model, hardware, placement), _KEEP),
+        band=band(model, hardware),
+        fits=fits,
+        notes=tuple(said),
+    )
+
+
+def predicted_stack(predictions: Iterable[Prediction], name: str, date: str, names: Iterable[str | None] = ()) -> Stack:
+    """A table's stack of predictions that are all for one hardware; `names` stand in for the models' own."""
+    found = tuple(predictions)
+    hardware = found[0].hardware
+    called = (*names, *[None] * len(found))
+    rows = (each.row(own) for each, own in zip(found, called, strict=False))
+    chosen = all(each.placement == place(each.architecture, hardware) for each in found)
+    return Stack(
+        name=name,
+        rows={row.name: row for row in rows},
+        hardware=hardware.label
+        + ("; for each model the smallest power of two of them that holds it" if chosen else ""),
+        software=f"{hardware.software}, batch size 1",
+        date=date,
+        source="predicted from the architecture by trueclock's roofline (profiler/roofline.py)"
+        + (f"; {hardware.source}" if hardware.source else ""),
+        note="Predicted, not measured. Intervals are factors of the prediction, 80 %. " + stands_on(hardware),
+    )
+
+
+def placed(prediction: Prediction) -> str:
+    """On what it runs, in words."""
+    spread = f"tensor parallel {prediction.placement.tensor}"
+    if prediction.placement.stages > 1:
+        spread += f", {prediction.placement.stages} pipeline stages"
+    kept = prediction.architecture.weights
+    weights = "mxfp4 experts, bf16 otherwise" if kept == "mxfp4" else f"{kept} weights"
+    return f"{prediction.devices} x {prediction.hardware.label} ({spread}), {weights}"
+
+
+def stands_on(hardware: Hardware) -> str:
+    """What the constants of a hardware rest on, in a sentence."""
+    if not hardware.calibrated:
+        return "Not calibrated: public data of the device, and constants of others."
+    return f"Calibrated on {hardware.calibrated_on}."
+
+
+def _with_weights(model: Architecture, weights: str | None) -> Architecture:
+    wanted = weights or model.weights
+    if wanted not in BYTES:
+        raise ArchitectureError(f"{model.name}: weights {wanted!r} are not known: one of {', '.join(BYTES)}")
+    if wanted == "mxfp4" and model.experts is None:
+        raise ArchitectureError(f"{model.name}: mxfp4 is a form of experts, and it has none: int4 is near it")
+    return replace(model, weights=wanted)
+
+
+def _fits(model: Architecture, hardware: Hardware, placement: Placement) -> bool:
+    needed = weight_bytes(model) + _LEAST_CONTEXT * context_bytes(model)
+    return needed <= placement.tensor * placement.stages * hardware.memory_bytes
+
+
+def _weight_notes(model: Architecture, hardware: Hardware) -> list[str]:
+    if model.weights == "fp8" and hardware.fp8 <= 1:
+        return [f"{hardware.label} does not compute in fp8: it saves reading weights only"]
+    if model.weights in {"int8", "int4"}:
+        return ["quantised weights save reading only: the products are taken to run in 16 bits"]
+    return []

@@ -1,0 +1,220 @@
+"""What is believed of a model's F(p), beta and gamma before its own samples speak: a mean, and how far off it may be.
+
+The mean is the roofline of the model's architecture on the hardware; or, where one of the two is not known, the smooth
+growth a + b p + c p^2 that comes nearest to the samples. The unknowns are relative deviations from it: F(p) = mean(p)
+(1 + r(p)), beta = step (1 + r(beta)). They are Gaussian, with a covariance in three parts:
+
+- shared by all models of a hardware, the more alike the two are bound (by launches or by the device): what the
+  roofline misses of a kernel at a prompt size, it misses in all of them;
+- the model's own: a level, a smooth course over p, and what is rough from size to size;
+- how far the roofline's steps (from one wave of tiles to the next) are true: a factor of them, shared and own.
+
+Decoding is a step over one token, so beta's deviation goes with that of F(1). gamma's is the model's own. The scales
+were chosen for the largest likelihood of the published A100 and V100 measurements, then rounded. Everything is pure.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from profiler.calibrate import plausible
+from profiler.hardware import Hardware, HardwareError, hardware
+from profiler.roofline import Placement, step_seconds
+from profiler.samples import Measured
+
+__all__ = [
+    "CONTEXT_UNIT",
+    "GROWTH",
+    "ROOFLINE",
+    "Floats",
+    "Mean",
+    "Places",
+    "Scales",
+    "covariance",
+    "growth",
+    "known_hardware",
+    "roofline",
+]
+
+Floats = NDArray[np.float64]
+
+CONTEXT_UNIT = 1e-3
+"""gamma's deviation of 1 is a whole beta at 1 / CONTEXT_UNIT tokens of context."""
+
+_COMPARED = 512  # prompt tokens at which models are compared for what bounds them
+_COURSE = np.array([1.0, *range(16, 2049, 16)])  # prompt sizes over which the roofline's smooth course is drawn
+_FAR = 2048  # tokens of context over which the roofline's gamma is taken
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean of one model, in seconds of what ran: F as a function of an array of sizes, beta and gamma.
+
+    `course` is F without its steps. `smooth` tells the growth of samples from a roofline.
+    """
+
+    prompt: Callable[[Floats], Floats]
+    course: Callable[[Floats], Floats]
+    step: float
+    context: float
+    smooth: bool = False
+
+    @property
+    def bound(self) -> float:
+        """How much longer than one token some hundreds take, in octaves: 0 where launches bound both."""
+        one, some = self.course(np.array([1.0, _COMPARED]))
+        return float(np.log2(some / one))
+
+    def steps(self, sizes: Floats) -> Floats:
+        """How far the steps lie from the smooth course, as a fraction of F."""
+        return self.course(sizes) / self.prompt(sizes) - 1
+
+
+def known_hardware(name: str) -> Hardware | None:
+    """The shipped stack that samples' `hardware` names, if one does."""
+    try:
+        return hardware(name)
+    except HardwareError:
+        return None
+
+
+def roofline(measured: Measured, stack: Hardware) -> Mean | None:
+    """The roofline of what ran; None without an architecture. Of the samples only impossible degrees are seen."""
+    model = measured.architecture
+    if model is None:
+        return None
+    placement = Placement(plausible(measured, stack).tensor)
+
+    def prompt(sizes: Floats) -> Floats:
+        return step_seconds(model, stack, placement, np.round(sizes).astype(np.int64), prompt=True)
+
+    near, far = (float(step_seconds(model, stack, placement, 1, context)) for context in (0, _FAR))
+    return Mean(prompt, _smooth(_COURSE, prompt(_COURSE)), near, max(0.0, (far - near) / _FAR))
+
+
+def growth(measured: Measured) -> Mean:
+    """The a + b p + c p^2 (F), beta and gamma, none below 0, that come nearest to a model's samples, relatively."""
+    prompt, further = measured.prompt.astype(np.float64), measured.output.astype(np.float64) - 1
+    tokens = further * (2 * prompt + measured.output) / 2
+    scale = max(1.0, float(tokens.max()))
+    course, (step, context) = _nearest(prompt, measured.seconds, further, tokens / scale)
+    if not step:  # few prompt sizes hardly tell beta and gamma apart: then it is beta
+        course, (step,) = _nearest(prompt, measured.seconds, further)
+        context = 0.0
+    return Mean(course, course, step, context / scale, smooth=True)
+
+
+def _smooth(sizes: Floats, seconds: Floats) -> Callable[[Floats], Floats]:
+    return _nearest(sizes, seconds)[0]
+
+
+def _nearest(prompt: Floats, seconds: Floats, *others: Floats) -> tuple[Callable[[Floats], Floats], list[float]]:
+    """Least squares of relative errors with nothing below 0: a + b p + c p^2, and the factors of `others`."""
+    scale = float(prompt.max())
+    columns = np.column_stack([np.ones_like(prompt), prompt / scale, (prompt / scale) ** 2, *others])
+    found, _ = nnls(columns / seconds[:, None], np.ones_like(seconds))
+    # A course that starts at nothing could not be deviated from.
+    a, b, c = max(float(found[0]), 0.05 * float(seconds.min())), float(found[1]), float(found[2])
+    return lambda sizes: a + b * (sizes / scale) + c * (sizes / scale) ** 2, [float(each) for each in found[3:]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """Standard deviations (fractions) and reaches of the deviations. Sizes are compared as log2(1 + p / `warp`).
+
+    `level`: of all models alike; `shared`: smooth over sizes within `shared_reach` octaves and models within
+    `shared_bound`; `kernel`: at one size only, models within `kernel_bound`; `steps`: of the factor of the roofline's
+    steps. Then a model's own: `own_level`, `own` within `own_reach`, `own_steps`, `rough` at one size, `step` of beta
+    against F(1), `context` of gamma (in units of beta CONTEXT_UNIT).
+    """
+
+    warp: float = 32.0
+    level: float = 0.05
+    shared: float = 0.08
+    shared_reach: float = 2.0
+    shared_bound: float = 0.8
+    kernel: float = 0.025
+    kernel_bound: float = 0.7
+    steps: float = 0.5
+    own_level: float = 0.03
+    own: float = 0.03
+    own_reach: float = 0.5
+    own_steps: float = 0.2
+    rough: float = 0.01
+    step: float = 0.02
+    context: float = 0.01
+
+
+ROOFLINE = Scales()
+"""Around the roofline of a calibrated stack."""
+
+GROWTH = Scales(
+    level=0.0,
+    shared=0.03,
+    shared_reach=0.7,
+    shared_bound=1.2,
+    kernel=0.045,
+    steps=0.0,
+    own_level=0.01,
+    own=0.03,
+    own_reach=0.3,
+    own_steps=0.0,
+    step=0.03,
+)
+"""Around the smooth growth of a model's own samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Unknowns, one an element: of which model (a number), at which prompt size (beta: 0, gamma: -1).
+
+    `bound` and `steps` are the mean's.
+    """
+
+    model: NDArray[np.int64]
+    size: Floats
+    bound: Floats
+    steps: Floats
+
+    @classmethod
+    def of(cls, model: int, mean: Mean, sizes: Floats) -> "Places":
+        """Those of one model: F at `sizes`, then beta, then gamma."""
+        size = np.append(sizes, (0.0, -1.0))
+        steps = mean.steps(np.maximum(size, 1.0))
+        return cls(np.full(len(size), model), size, np.full(len(size), mean.bound), steps)
+
+    @classmethod
+    def joined(cls, parts: "list[Places]") -> "Places":
+        """All of several, in order."""
+        columns = ([getattr(part, name) for part in parts] for name in ("model", "size", "bound", "steps"))
+        return cls(*(np.concatenate(column) for column in columns))
+
+
+def covariance(rows: Places, columns: Places, scales: Scales) -> Floats:
+    """The prior covariance of deviations, an array of (rows, columns)."""
+    model, size, bound, steps = (_pair(rows, columns, name) for name in ("model", "size", "bound", "steps"))
+    octaves = [np.log2(1 + np.maximum(each, 1) / scales.warp) for each in size]
+    apart, unlike = np.abs(octaves[0] - octaves[1]), np.abs(bound[0] - bound[1])
+    own, same = model[0] == model[1], size[0] == size[1]
+    together = scales.shared**2 * _matern(apart / scales.shared_reach) * _matern(unlike / scales.shared_bound)
+    together += scales.level**2 + scales.steps**2 * steps[0] * steps[1]
+    together += scales.kernel**2 * _matern(unlike / scales.kernel_bound) * (same & (size[0] > 0))
+    alone = scales.own_level**2 + scales.own**2 * _matern(apart / scales.own_reach)
+    alone += scales.own_steps**2 * steps[0] * steps[1]
+    alone += same * np.where(size[0] > 0, scales.rough**2, scales.step**2)
+    context = scales.context**2 * (own & same)
+    return np.where((size[0] < 0) | (size[1] < 0), np.where(same, context, 0.0), together + own * alone)
+
+
+def _pair(rows: Places, columns: Places, name: str) -> tuple[Floats, Floats]:
+    return getattr(rows, name)[:, None], getattr(columns, name)[None, :]
+
+
+def _matern(distance: Floats) -> Floats:
+    """The Matern 3/2 correlation: smooth, but no smoother than a runtime's course."""
+    far = np.sqrt(3) * distance
+    correlation: Floats = (1 + far) * np.exp(-far)
+    return correlation

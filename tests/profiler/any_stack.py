@@ -1,0 +1,65 @@
+"""Stacks of any numbers that the table format allows, for laws that hold for all of them."""
+
+from types import MappingProxyType
+
+from hypothesis import strategies as st
+
+from stream.runtime import Coefficients
+from stream.table_format import Fit, Row, Stack
+
+__all__ = ["coefficients", "rows", "stacks"]
+
+NUMBERS = st.floats(0, 1e9, allow_subnormal=False)
+TEXTS = st.none() | st.text(max_size=9)
+NAMES = st.text(min_size=1, max_size=9).filter(lambda name: name not in {"format", "models", "stacks"})
+FITS = st.builds(Fit, st.just("posterior"), st.integers(1, 9), st.floats(-9, 1), NUMBERS, NUMBERS, NUMBERS)
+INTERVALS = st.dictionaries(st.sampled_from(["runtime", "overhead", "level"]), st.lists(NUMBERS, max_size=3) | NUMBERS)
+
+
+@st.composite
+def coefficients(draw: st.DrawFn, *, helm: bool = False) -> Coefficients:
+    """Any coefficients; with `helm` such as HELM's form can hold."""
+    points = draw(st.dictionaries(st.integers(1, 10**6), NUMBERS, min_size=1, max_size=5))
+    return Coefficients(
+        per_output_token=draw(NUMBERS),
+        knots=tuple(sorted(points)),
+        prompt_seconds=tuple(points[knot] for knot in sorted(points)),
+        overhead=draw(NUMBERS),
+        context=0.0 if helm else draw(NUMBERS),
+        quadratic=None if helm else draw(st.none() | st.tuples(NUMBERS, NUMBERS, NUMBERS)),
+    )
+
+
+@st.composite
+def rows(draw: st.DrawFn, name: str, *, helm: bool = False) -> Row:
+    """Any row called so; with `helm` one of which only the coefficients are known."""
+    numbers = draw(coefficients(helm=helm))
+    if helm:
+        return Row(name, numbers)
+    return Row(
+        name=name,
+        coefficients=numbers,
+        provenance=draw(st.sampled_from(["measured", "predicted", "assumed"])),
+        proxy_of=draw(TEXTS),
+        fit_error=draw(st.none() | NUMBERS),
+        intervals=draw(st.none() | INTERVALS),
+        source=draw(TEXTS),
+        note=draw(TEXTS),
+        fit=draw(st.none() | FITS),
+        accelerators=draw(st.none() | st.integers(1, 64)),
+    )
+
+
+@st.composite
+def stacks(draw: st.DrawFn, *, helm: bool = False) -> Stack:
+    """Any stack, called "any"; with `helm` one of rows whose coefficients HELM's form can hold, and no more."""
+    found = [draw(rows(name, helm=helm)) for name in draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))]
+    return Stack(
+        name="any",
+        rows=MappingProxyType({row.name: row for row in found}),
+        hardware=draw(TEXTS),
+        date=draw(TEXTS),
+        source=draw(TEXTS),
+        kind=draw(st.sampled_from(["reference", "denoised"])),
+        dollars_per_accelerator_hour=None if helm else draw(st.none() | NUMBERS),
+    )

@@ -1,0 +1,265 @@
+"""`profiler compare`: the paper's ten models, dollars by hand, traces, every form of output, and wrong use."""
+
+import csv
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiler.cli import main
+from profiler.compare import PAPER_MODELS, PAPER_STACKS, CompareError, compare
+from profiler.trace import TraceError, read_trace
+from stream.coefficients import load_tables
+from stream.table_format import stack_to_json
+
+ROOT = Path(__file__).parents[2]
+EXTRACT = ROOT / "gateway" / "replay_data" / "azure_conv_extract.csv"
+TABLES = load_tables()
+ACCELERATORS = {
+    "openai/davinci": (8, 16),
+    "ai21/j1-large": (1, 1),
+    "ai21/j1-grande": (1, 2),
+    "ai21/j1-jumbo": (8, 16),
+    "cohere/xlarge-20220609": (4, 4),
+    "anthropic/stanford-online-all-v4-s3": (4, 4),
+    "microsoft/TNLGv2_530B": (24, 48),
+    "together/gpt-j-6b": (1, 1),
+    "together/yalm": (4, 8),
+    "together/bloom": (8, 16),
+}
+DOLLARS = dict(zip(PAPER_STACKS, (4.096, 3.06), strict=True))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(["compare", *arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    status, out, err = run(capsys, "--json", *arguments)
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+# --- the paper's numbers
+
+
+def test_the_tables_say_what_the_paper_counts_with() -> None:
+    for place, stack in enumerate(PAPER_STACKS):
+        rows = TABLES.stacks[stack].rows
+        assert {name: rows[name].accelerators for name in PAPER_MODELS} == {
+            name: both[place] for name, both in ACCELERATORS.items()
+        }
+        assert TABLES.stacks[stack].dollars_per_accelerator_hour == DOLLARS[stack]
+        assert all(row.accelerators == rows[row.proxy_of].accelerators for row in rows.values() if row.proxy_of)
+
+
+def test_runtimes_and_dollars_by_hand() -> None:
+    [v100] = [each for each in compare(TABLES, PAPER_STACKS, ["davinci"], {(512, 64): 1}) if each.stack[0] == "v"]
+    assert v100.mean_runtime_seconds == pytest.approx(0.3 + 63 * 0.101, rel=1e-12)
+    assert v100.mean_dollars == pytest.approx((0.3 + 63 * 0.101) * 16 * 3.06 / 3600, rel=1e-12)
+    assert (v100.row, v100.accelerators, v100.runtime_rank, v100.dollars_rank) == ("openai/davinci", 16, 1, 1)
+
+
+def test_without_options_the_papers_ten_models_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys)
+    assert found["table_version"] == TABLES.version
+    assert {name: said["dollars_per_accelerator_hour"] for name, said in found["stacks"].items()} == DOLLARS
+    [comparison] = found["comparisons"]
+    assert (comparison["prompt_tokens"], comparison["output_tokens"], comparison["requests"]) == (512, 64, 1)
+    assert Counter(row["stack"] for row in comparison["rows"]) == dict.fromkeys(PAPER_STACKS, 10)
+    for stack in PAPER_STACKS:
+        here = [row for row in comparison["rows"] if row["stack"] == stack]
+        assert {row["model"] for row in here} == set(PAPER_MODELS)
+        assert [row["runtime_rank"] for row in here] == [1, 2, 3, 4, 4, 6, 7, 8, 9, 10]
+        assert [row["mean_runtime_seconds"] for row in here] == sorted(row["mean_runtime_seconds"] for row in here)
+        for row in here:
+            n, price = ACCELERATORS[row["model"]][PAPER_STACKS.index(stack)], DOLLARS[stack]
+            assert row["mean_dollars"] == pytest.approx(row["mean_runtime_seconds"] * n * price / 3600)
+    assert [row["model"] for row in comparison["rows"] if row["proxy_of"]] == ["cohere/xlarge-20220609"] * 2
+
+
+def test_text_holds_both_stacks_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--prompt-tokens", "512", "--output-tokens", "64")
+    lines = out.splitlines()
+    assert lines[0] == "512 prompt tokens, 64 output tokens"
+    assert lines[1].split() == list(PAPER_STACKS)
+    assert lines[2].split() == ["model", *["seconds", "rank", "$/1,000", "rank"] * 2]
+    assert lines[11].split() == ["openai/davinci", "5.281", "9", "48.069", "9", "6.663", "9", "90.617", "9"]
+    proxy = "numbers of another model's measurement (proxies): cohere/xlarge-20220609 ="
+    assert lines[13].startswith(f"a100-megatron: {proxy} anthropic/stanford-online-all-v4-s3")
+    assert {len(line) for line in lines[2:13]} == {len(lines[2])}
+
+
+def test_order_is_by_dollars_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    [comparison] = told(capsys, "--sort", "dollars", "--stack", "a100-megatron")["comparisons"]
+    assert [row["dollars_rank"] for row in comparison["rows"]] == [1, 2, 3, 4, 4, 6, 7, 8, 9, 10]
+    assert [row["model"] for row in comparison["rows"]][5:7] == ["together/yalm", "together/bloom"]
+
+
+# --- points, traces, choices
+
+
+def test_every_pair_of_points_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "--model", "davinci", "--prompt-tokens", "1", "512", "--output-tokens", "1", "2.0")
+    points = [(each["prompt_tokens"], each["output_tokens"]) for each in found["comparisons"]]
+    assert points == [(1, 1), (1, 2), (512, 1), (512, 2)]
+    rows = TABLES.stacks["a100-megatron"].rows["openai/davinci"]
+    seconds = [each["rows"][0]["mean_runtime_seconds"] for each in found["comparisons"]]
+    assert seconds == [TABLES.runtime("a100-megatron", rows)(*point) for point in points]
+    _, out, _ = run(capsys, "--model", "davinci", "--prompt-tokens", "1", "512")
+    assert out.count("\n\n") == 1
+
+
+def test_a_trace_is_a_mean_over_its_requests(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for line in EXTRACT.read_text().splitlines() if not line.startswith("#")]
+    requests = [(int(row["ContextTokens"]), int(row["GeneratedTokens"])) for row in csv.DictReader(lines)]
+    assert len(requests) == 400
+    found = told(capsys, "--trace", str(EXTRACT))
+    [comparison] = found["comparisons"]
+    assert (found["trace"], comparison["requests"]) == (str(EXTRACT), 400)
+    assert comparison["prompt_tokens"] == mean(p for p, _ in requests)
+    for row in comparison["rows"]:
+        runtime = TABLES.runtime(row["stack"], TABLES.stacks[row["stack"]].rows[row["row"]])
+        last = TABLES.stacks[row["stack"]].rows[row["row"]].coefficients.last_knot
+        assert row["mean_runtime_seconds"] == pytest.approx(mean(runtime(*each) for each in requests))
+        assert row["extrapolated"] == sum(p > last for p, _ in requests) / 400
+    _, out, _ = run(capsys, "--trace", str(EXTRACT))
+    assert out.startswith(f"400 requests of {EXTRACT}, on average 1,393 prompt and 131 output tokens\n")
+    assert "a100-megatron: extrapolated beyond the profiled prompt sizes for 24.8% of the requests\n" in out
+
+
+@pytest.mark.parametrize("columns", ["prompt_tokens,x,output_tokens", "ContextTokens,x,GeneratedTokens"])
+def test_forms_of_traces(tmp_path: Path, columns: str) -> None:
+    (tmp_path / "t.csv").write_text(f"# whose\n\ufeff{columns}\n5,,6\n# no\n5,a,6.0\n\n7,b,8\n".replace("\ufeff", ""))
+    assert read_trace(tmp_path / "t.csv") == {(5, 6): 2, (7, 8): 1}
+
+
+BAD_TRACES = {
+    "empty": ("", "line 1: no columns prompt_tokens and output_tokens or prompt_tokens and completion_tokens or "),
+    "no columns": ("a,b\n", "line 1: no columns prompt_tokens and output_tokens or "),
+    "no number": ("prompt_tokens,output_tokens\n1,2\n\nx,2\n", "line 4: expected a whole number of tokens, 0 or more,"),
+    "too few": ("prompt_tokens,output_tokens\n1\n", "line 2: expected 2 columns, found 1"),
+    "not text": ("\udcff,b\n", "byte 0: expected UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), BAD_TRACES.values(), ids=BAD_TRACES)
+def test_a_bad_trace_is_named_with_its_line(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "t.csv"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(TraceError) as caught:
+        read_trace(file)
+    assert str(caught.value).startswith(f"{file}: {says}")
+
+
+@given(st.dictionaries(st.tuples(st.integers(0, 5000), st.integers(0, 500)), st.integers(1, 9), min_size=1, max_size=5))
+def test_ranks_count_the_faster_ones(requests: dict[tuple[int, int], int]) -> None:
+    found = compare(TABLES, ["a100-megatron"], PAPER_MODELS, requests)
+    seconds = [each.mean_runtime_seconds for each in found]
+    assert seconds == sorted(seconds)
+    for each in found:
+        assert each.runtime_rank == 1 + sum(other < each.mean_runtime_seconds for other in seconds)
+        assert each.mean_dollars is not None
+        assert each.dollars_rank == 1 + sum((other.mean_dollars or 0) < each.mean_dollars for other in found)
+
+
+def test_models_in_use_are_compared_with_their_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    found = told(capsys, "--model", "llama-3.1-70b", "--model", "davinci", "--model", "llama-3.1-70b")
+    assert list(found["stacks"]) == ["a100-megatron", "v100-megatron", "h100-predicted"]
+    [predicted] = [row for row in found["comparisons"][0]["rows"] if row["stack"] == "h100-predicted"]
+    assert (predicted["model"], predicted["row"]) == ("llama-3.1-70b", "meta-llama/llama-3.1-70b")
+    assert predicted["low_seconds"] < predicted["mean_runtime_seconds"] < predicted["high_seconds"]
+    _, out, _ = run(capsys, "--model", "llama-3.1-70b", "--stack", "h100-predicted")
+    bounds = f"({predicted['low_seconds']:.3f}-{predicted['high_seconds']:.3f})"
+    assert f"{predicted['mean_runtime_seconds']:.3f} {bounds}" in out
+    assert "h100-predicted: predicted, not measured\n" in out
+    level = "" if predicted["interval_level"] is None else f"{predicted['interval_level']:.0%} "
+    assert f"h100-predicted: in brackets {level}intervals\n" in out
+
+
+def test_a_model_that_one_stack_lacks_leaves_a_gap(capsys: pytest.CaptureFixture[str]) -> None:
+    stacks = ["--stack", "a100-megatron", "--stack", "v100-megatron"]
+    _, out, _ = run(capsys, *stacks, "--model", "opt-66b", "--model", "davinci")
+    assert [line.split() for line in out.splitlines() if line.startswith("opt-66b")] == [
+        ["opt-66b", f"{0.126 + 63 * 0.055:.3f}", "1", "-", "-"]
+    ]
+    assert "a100-megatron: no dollars where accelerators or their price are not known" in out
+
+
+def test_ones_own_table_is_compared_with_shipped_ones(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    own = tmp_path / "mine.json"
+    stack = stack_to_json(TABLES.stacks["v100-megatron"])
+    own.write_text(json.dumps({"stacks": {"mine": stack}}))
+    found = told(capsys, "--table", str(own), "--table", "v100-megatron")
+    assert list(found["stacks"]) == ["mine", "v100-megatron"]
+    rows = found["comparisons"][0]["rows"]
+    assert len(rows) == 2 * len(TABLES.stacks["v100-megatron"].rows)
+    assert [row["mean_dollars"] for row in rows[:15]] == [row["mean_dollars"] for row in rows[15:]]
+    bare = tmp_path / "bare.json"
+    bare.write_text(json.dumps(stack["models"]))
+    assert list(told(capsys, "--table", str(bare), "--interpolation", "helm")["stacks"]) == ["bare"]
+
+
+def test_csv_is_a_line_a_model_and_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "--csv", "--prompt-tokens", "1", "9")[1])))
+    assert len(rows) == 2 * 2 * 10
+    assert [rows[0][name] for name in ("prompt_tokens", "output_tokens", "requests", "stack", "runtime_rank")] == [
+        "1",
+        "64",
+        "1",
+        "a100-megatron",
+        "1",
+    ]
+    assert {row["low_seconds"] for row in rows} == {""}
+    assert all(float(row["mean_runtime_seconds"]) > 0 for row in rows)
+
+
+def test_a_plot_is_a_page_by_itself(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    page = tmp_path / "c.html"
+    assert run(capsys, "--plot", str(page), "--model", "davinci", "--model", "llama-3.1-8b")[0] == 0
+    text = page.read_text()
+    titles = ("a100-megatron: runtime of 64 output tokens", "h100-predicted: runtime of 64 output tokens")
+    assert all(title in text for title in titles)
+    assert "davinci" in text
+    assert "llama-3.1-8b" in text
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "trace and point": (["--trace", "x", "--prompt-tokens", "1"], "give either --trace or --prompt-tokens and "),
+    "no trace": (["--trace", "none.csv"], "none.csv: No such file or directory"),
+    "no number": (["--output-tokens", "x"], "--output-tokens: expected a whole number of tokens, 0 or more, found 'x'"),
+    "no stack": (["--stack", "x"], "unknown stack 'x': there are a100-megatron, v100-megatron, h100-predicted, "),
+    "no table": (["--table", "none.json"], "none.json: cannot be read: No such file or directory"),
+    "near": (["--model", "davinc"], "unknown model 'davinc' on a100-megatron, v100-megatron, h100-predicted: did you"),
+    "elsewhere": (
+        ["--model", "llama-3.1-8b", "--stack", "a100-megatron"],
+        "unknown model 'llama-3.1-8b' on a100-megatron, but h100-predicted has it: --stack h100-predicted",
+    ),
+    "nowhere": (
+        ["--model", "gpt-4o", "--stack", "v100-megatron"],
+        "unknown model 'gpt-4o' on v100-megatron: there are openai/davinci, ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), WRONG.values(), ids=WRONG)
+def test_wrong_use_is_one_clear_line(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"profiler compare: {says}")
+    assert err.count("\n") == 1
+
+
+def test_no_requests_are_not_compared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("prompt_tokens,output_tokens\n")
+    assert run(capsys, "--trace", str(tmp_path / "t.csv"))[2].endswith("t.csv: no requests, only a header\n")
+    with pytest.raises(CompareError, match="no requests"):
+        compare(TABLES, PAPER_STACKS, PAPER_MODELS, {})

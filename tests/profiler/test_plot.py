@@ -1,0 +1,130 @@
+"""The plots' page: complete in itself, what it holds, and that a real Chromium draws it."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profiler.plot import Figure, Series, page, write_page
+from tests.chromium import FOUND, Chromium
+from tests.harness import run
+
+CURVE = Series("fit", [1, 2, 4], [0.9, 1.8, 3.6], [1.1, 2.2, 4.4], colour=2)
+CLOUD = Series("measured", [2.1, 1.9, 0.95], points=True, x=[10, 10, 1], colour=2)
+FIGURE = Figure("a <model> & 'more'", [1, 10, 1000], [CURVE, CLOUD], note="R² 0.99 </script>")
+
+
+def held(text: str) -> list[dict[str, Any]]:
+    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.DOTALL)
+    assert found
+    figures: list[dict[str, Any]] = json.loads(found[1])
+    return figures
+
+
+def test_series_of_different_places_share_one_ascending_axis() -> None:
+    (figure,) = held(page([FIGURE]))
+    assert [series["label"] for series in figure["series"]] == ["fit, high", "fit, low", "fit", "measured"]
+    assert [series.get("edge") for series in figure["series"]] == ["high", "low", None, None]
+    assert {series["colour"] for series in figure["series"]} == {2}
+    assert figure["data"] == [
+        [1, 10, 10, 1000],
+        [1.1, 2.2, None, 4.4],
+        [0.9, 1.8, None, 3.6],
+        [1, 2, None, 4],
+        [0.95, 2.1, 1.9, None],
+    ]
+
+
+def test_texts_cannot_leave_their_place() -> None:
+    text = page([FIGURE], title="<b>{{figures}}")
+    assert "<title>&lt;b&gt;{{figures}}</title>" in text
+    assert "R² 0.99 \\u003c/script>" in text or "R\\u00b2 0.99 \\u003c/script>" in text
+    assert held(text)[0]["title"] == "a <model> & 'more'"
+
+
+def test_the_page_needs_nothing_else() -> None:
+    text = page([FIGURE])
+    assert "uPlot (v1.6" in text  # its notice goes with it
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert "{{" not in text.replace("{{title}}", "")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "asked", "expected"),
+    [
+        ([1, 10], [1, 2], None, (False, False)),
+        ([1, 100], [1, 2], None, (True, False)),
+        ([0, 100], [1, 200], None, (False, True)),
+        ([1, 2], [1, 2], True, (True, True)),
+        ([0, 2], [-1, 2], True, (False, False)),
+        ([1, 1000], [1, 1000], False, (False, False)),
+        ([], [], None, (False, False)),
+        ([1, 1000], [None, None], True, (False, False)),
+    ],
+    ids=["short", "x", "y", "asked", "not above 0", "refused", "empty", "gaps"],
+)
+def test_axes_are_logarithmic_where_due(
+    x: list[float], y: list[float | None], asked: bool | None, expected: tuple[bool, bool]
+) -> None:
+    (figure,) = held(page([Figure("f", x, [Series("s", y)], log_x=asked, log_y=asked)]))
+    assert (figure["log_x"], figure["log_y"]) == expected
+
+
+def test_numbers_that_are_none_are_left_out() -> None:
+    (figure,) = held(page([Figure("f", [1, 2, 3], [Series("s", [float("nan"), 1 / 3, float("inf")])])]))
+    assert figure["data"] == [[2], [0.333333]]
+
+
+def test_a_series_needs_a_place_for_every_value() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        page([Figure("f", [1, 2], [Series("s", [1])])])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chromium]:
+    if FOUND is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    with Chromium() as found:
+        yield found
+
+
+COLOURED = """(selector => {
+  const canvas = document.querySelectorAll('canvas')[selector];
+  const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  const seen = new Set();
+  for (let i = 0; i < pixels.length; i += 4) if (pixels[i + 3] > 250) seen.add(`${pixels[i]},${pixels[i+1]},${pixels[i+2]}`);
+  return [...seen];
+})"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_chromium_draws_it(browser: Chromium, tmp_path: Path, dark: bool) -> None:
+    many = [Figure(f"model {i}", [1, 10, 1000], [CURVE, CLOUD], note="n") for i in range(3)]
+    write_page(tmp_path / "plot.html", [*many, Figure("empty", [], []), FIGURE], "fits")
+    inks = {False: "11,127,134", True: "53,195,201"}  # --colour-2
+
+    async def scenario() -> None:
+        async with browser.page((tmp_path / "plot.html").as_uri(), width=1200, dark=dark) as shown:
+            await shown.wait("document.documentElement.dataset.drawn === '5'")
+            assert await shown.text("h1") == await shown.run("document.title") == "fits"
+            assert await shown.run("document.querySelectorAll('canvas').length") == 5
+            assert inks[dark] in await shown.run(f"{COLOURED}(0)")
+            await shown.theme(dark=not dark)
+            await shown.wait(f"{COLOURED}(0).includes('{inks[not dark]}')")
+            legend = await shown.run("[...document.querySelectorAll('.u-legend')][0].innerText")
+            assert "measured" in legend
+            assert ", high" not in legend
+            await shown.click("section:last-child summary")
+            row = "document.querySelector('section:last-child .values tbody tr').textContent"
+            await shown.wait(f"{row} === '11.10.910.95'")
+            await shown.size(360)
+            await shown.wait(
+                "document.documentElement.scrollWidth <= 360 && document.querySelector('canvas').width < 360"
+            )
+            assert shown.problems == []
+            assert len(shown.loaded) == 1
+
+    run(scenario())
