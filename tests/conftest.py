@@ -6,6 +6,9 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+# As `profiler` does: matrices are small here, and threads that wait for each other make them slow on a busy machine.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _THOROUGH = os.environ.get("TRUECLOCK_THOROUGH") == "1"
 
 settings.register_profile(

@@ -102,7 +102,7 @@ class Place:
         """Run a command line to its end: exit status, output, errors."""
         with self.start(command) as process:
             try:
-                output, errors = process.communicate(timeout=SECONDS)
+                output, errors = process.communicate(timeout=10 * SECONDS)  # a calibration on a busy machine
             finally:
                 process.kill()
             return process.returncode, output, errors
@@ -183,6 +183,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (folder / "my-table.json").write_text(next(block for block in blocks("json") if '"stacks"' in block))
     (folder / "requests.csv").write_text("model,prompt_tokens,output_tokens\ndavinci,500,20\n")
     (folder / "events.jsonl").write_text('{"model": "davinci", "prompt_tokens": 500, "completion_tokens": 20}\n')
+    (folder / "profiler").mkdir()
+    (folder / "profiler" / "samples").symlink_to(ROOT / "profiler" / "samples")
     with provider() as upstream:
         local = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "PYTHONPATH": str(ROOT), "HOME": str(folder)}
         keys = {"OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": "sk-ant-readme", "XDG_DATA_HOME": str(folder / "data")}
@@ -377,7 +379,7 @@ def test_event_example() -> None:
 def test_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option of the table of commands is in that command's help."""
     rows = re.findall(r"^\| `((?:gateway|stream|profiler) \w+)(?: [A-Z]+)?` \| (.*) \|$", README, re.MULTILINE)
-    assert len(rows) == 9
+    assert len(rows) == 16
     for command, text in rows:
         program, name = command.split()
         with pytest.raises(SystemExit):
@@ -389,10 +391,15 @@ def test_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_links() -> None:
     targets = re.findall(r"\]\(([^)\s]+)\)", README)
-    files = [target for target in targets if not target.startswith("https://")]
+    files = [target for target in targets if not target.startswith(("https://", "#"))]
     assert len(files) >= 8
     for target in files:
         assert (ROOT / target).is_file(), target
+    titles = {
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    }
+    assert {target[1:] for target in targets if target.startswith("#")} <= titles
     for path in re.findall(r"`((?:stream|tests|docs|gateway|profiler)/[\w/.-]*)", README):
         assert (ROOT / path).exists() or list(ROOT.glob(path + "*")), path
 
