@@ -5,14 +5,20 @@ of the language model; a vision tower, which text requests do not touch, is left
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Architecture", "Experts", "LatentAttention", "architectures"]
+__all__ = ["BYTES", "Architecture", "Experts", "LatentAttention", "architectures"]
 
 _FILE = Path(__file__).with_name("architectures.json")
+
+BYTES: Mapping[str, float] = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.52, "mxfp4": 0.53125}
+"""Bytes of a weight, by how it is kept: all the ways that there are.
+
+mxfp4 has 4 bits and an 8-bit scale for every 32, int4 a 16-bit scale and a 4-bit zero for 128."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class LatentAttention:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One model. Sizes are in elements; `weights` is how it ships: bf16, fp8, or mxfp4 (experts only).
+    """One model. Sizes are in elements; `weights` is how it ships, one of `BYTES` (mxfp4: experts only).
 
     `ffn` is the width of a feed-forward, which has three matrices where it is `gated`, else two. With `parallel`,
     attention and feed-forward of a layer start from the same input, so that their results are reduced together. In

@@ -3,9 +3,13 @@
 The most likely constants given the measurements and what is known without them (`PRIOR`: a centre and a spread of the
 logarithm). The prior is one for all devices and is wide: a constant that the measurements do not show, as the
 bandwidth where the host is the slower one, stays at what such stacks have in common. Errors are relative; those far
-off count less (pseudo-Huber), and a model's measurements count as `_INDEPENDENT` independent ones, however many
-there are, since what the roofline does not know moves neighbouring points alike. A calibration starts from the
-prior, never from earlier results, so that what is left out of it has left no trace.
+off count less (pseudo-Huber), and a model's measurements count as `_INDEPENDENT` independent ones at most, however
+many there are, since what the roofline does not know moves neighbouring points alike.
+
+Of stacks whose products are cut into tiles (those that ship calibrated on whole requests) a calibration starts from the
+prior, never from earlier results, so that what is left out of it has left no trace in the constants. Stacks without
+tiles stand on single kernels: there the constants they have are the prior's centre, and those are kept apart from
+whatever requests are left out.
 
 `python -m profiler.calibrated` calibrates what ships anew.
 """
@@ -43,38 +47,55 @@ _KERNELS = 0.3
 """The same spread for stacks whose constants stand on single kernels: those are the centre then."""
 
 _ERROR = 0.03  # relative error of a good prediction: beyond it errors count linearly
-_INDEPENDENT = 20  # measurements of a model that tell something new
+_INDEPENDENT = 20  # measurements of a model that tell something new, at most
 _ALIKE = 32  # tokens of context that are counted together
-_USABLE_MEMORY = 0.95
+_WEIGHTS_AT_MOST = 0.95  # of the memory. What a server allows itself is less, but this is about what cannot have been
+_STEP = 1e-7  # of logarithms, for derivatives
 _DOUBLINGS = 5
 _WRONG = 0.1  # share of rows that may be impossible without the whole being
 
 
 def calibrate(measured: Sequence[Measured], start: Hardware) -> Hardware:
-    """`start` with the constants that it calls `fitted` calibrated on `measured`; their values before do not matter.
+    """`start` with the constants that it calls `fitted` calibrated on `measured`.
 
-    `measured` must have architectures, and degrees that are possible (see `plausible`). About half a second.
+    With tiles their values before do not matter, without they are the prior's centre. `measured` must have
+    architectures, and degrees that are possible (see `plausible`). A fraction of a second.
     """
     names, centre, spread = _prior(start)
 
-    def constants(logarithms: NDArray[np.float64]) -> Hardware:
-        values: list[Any] = np.exp(logarithms).tolist()
-        return replace(start, **dict(zip(names, values, strict=True)))
-
     def residuals(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
-        tried = constants(logarithms)
-        errors = [_errors(each, tried) for each in measured]
-        return np.concatenate([*errors, (logarithms - centre) / spread])
+        """A row for each row of constants: the model is evaluated for all of them at once."""
+        columns: dict[str, Any] = dict(zip(names, np.exp(logarithms).T[:, :, None], strict=True))
+        errors = [_errors(each, replace(start, **columns)) for each in measured]
+        found: NDArray[np.float64] = np.concatenate([*errors, (logarithms - centre) / spread], axis=-1)
+        return found
 
-    found = least_squares(residuals, centre, x_scale=spread, xtol=1e-4, ftol=1e-4)
-    return constants(found.x)
+    def derivatives(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
+        near = residuals(np.vstack([logarithms, logarithms + _STEP * np.eye(len(names))]))
+        slopes: NDArray[np.float64] = (near[1:] - near[0]).T / _STEP
+        return slopes
+
+    found = least_squares(
+        lambda logarithms: residuals(logarithms[None, :])[0],
+        centre,
+        derivatives,
+        x_scale=spread,
+        xtol=1e-4,
+        ftol=1e-4,
+    )
+    values: list[Any] = np.exp(found.x).tolist()
+    return replace(start, **dict(zip(names, values, strict=True)))
 
 
 def runtimes(measured: Measured, hardware: Hardware) -> NDArray[np.float64]:
-    """What the roofline gives for every row of `measured`, in seconds. Its architecture must be known."""
+    """What the roofline gives for every row of `measured`, in seconds. Its architecture must be known.
+
+    Constants of the hardware that are columns give a row for each of theirs.
+    """
     model = measured.architecture
     assert model is not None
-    placement, seconds = Placement(measured.tensor), np.zeros(len(measured.seconds))
+    placement = Placement(measured.tensor)
+    parts, places = [], []
     for batch in np.unique(measured.batch).tolist():
         rows = measured.batch == batch
         prompt, output = measured.prompt[rows], measured.output[rows]
@@ -83,8 +104,10 @@ def runtimes(measured: Measured, hardware: Hardware) -> NDArray[np.float64]:
         # A further token has, on average, the prompt and half of the output before it; few tokens more are nothing.
         contexts, there = np.unique((prompt + output // 2) // _ALIKE * _ALIKE, return_inverse=True)
         further = step_seconds(model, hardware, placement, np.ones_like(contexts), contexts, batch, prompt=False)
-        seconds[rows] = first[which] + (output - 1) * further[there]
-    return seconds
+        parts.append(first[..., which] + (output - 1) * further[..., there])
+        places.append(np.flatnonzero(rows))
+    found: NDArray[np.float64] = np.concatenate(parts, axis=-1)[..., np.argsort(np.concatenate(places))]
+    return found
 
 
 def stack_of(measured: Sequence[Measured], name: str | None = None) -> Hardware:
@@ -106,6 +129,7 @@ def plausible(measured: Measured, hardware: Hardware) -> Measured:
 
     Too few are those whose memory does not hold the weights, or that would have had to read them faster than their
     bandwidth allows or to compute faster than their peak. Where 32 times as many are too few, it is not that.
+    Runtimes that are infinite say nothing: then the weights alone decide.
     """
     if measured.architecture is None or _possible(measured, hardware):
         return measured
@@ -130,7 +154,7 @@ def _possible(measured: Measured, hardware: Hardware) -> bool:
     work = 2 * layers / measured.tensor
     tokens = (measured.prompt * measured.batch).astype(np.float64)
     least = np.maximum(tokens * work / hardware.flops, measured.output * work / hardware.bandwidth)
-    fits = weight_bytes(model) / measured.tensor <= _USABLE_MEMORY * hardware.memory_bytes
+    fits = weight_bytes(model) / measured.tensor <= _WEIGHTS_AT_MOST * hardware.memory_bytes
     return fits and float(np.mean(measured.seconds < least)) <= _WRONG
 
 
@@ -143,5 +167,5 @@ def _errors(measured: Measured, hardware: Hardware) -> NDArray[np.float64]:
     """Relative errors in units of `_ERROR`, such that their squares sum to the pseudo-Huber loss."""
     errors = np.log(runtimes(measured, hardware) / measured.seconds) / _ERROR
     huber = np.sign(errors) * np.sqrt(2 * (np.sqrt(1 + errors**2) - 1))
-    weighted: NDArray[np.float64] = huber * np.sqrt(_INDEPENDENT / len(errors))
+    weighted: NDArray[np.float64] = huber * np.sqrt(min(1.0, _INDEPENDENT / len(measured.seconds)))
     return weighted

@@ -7,51 +7,56 @@ public data, constants that were not fitted, and stacks that were calibrated on 
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from profiler.calibrate import calibrate, plausible
-from profiler.hardware import Hardware, LeftOut, stacks
+from profiler.hardware import Hardware, LeftOut, Of, stacks
+from profiler.judge import Judged
 from profiler.leave_out import leave_out_degrees, leave_out_models, leave_out_shapes, left_out
 from profiler.samples import Measured, read_samples
+from profiler.tables import significant
 
-__all__ = ["calibrated", "hardware_json", "judged", "samples_of"]
+__all__ = ["calibrated", "hardware_json", "summaries"]
 
 _FOLDER = Path(__file__).parent
 _DIGITS = 4
+_DECIMALS = 3  # of errors and factors
 
 
-def samples_of(stack: Hardware) -> list[Measured]:
-    """The samples that ship of a stack, with the tensor-parallel degrees that they can have had."""
+def _samples_of(stack: Hardware) -> list[Measured]:
+    """The samples that ship of a stack, as recorded."""
     samples = read_samples(_FOLDER / "samples" / stack.calibrated_on)
     device = stack.name.partition("-")[0]
-    return [plausible(each, stack) for each in samples if each.hardware.startswith(device)]
+    return [each for each in samples if each.hardware.startswith(device)]
 
 
 def calibrated(stack: Hardware) -> Hardware:
     """The stack calibrated on its samples, to four digits."""
-    found = calibrate(samples_of(stack), stack)
-    rounded: dict[str, Any] = {name: _rounded(getattr(found, name)) for name in stack.fitted}
+    found = calibrate([plausible(each, stack) for each in _samples_of(stack)], stack)
+    rounded: dict[str, Any] = {name: significant(getattr(found, name), _DIGITS) for name in stack.fitted}
     return replace(found, **rounded)
 
 
-def judged(stack: Hardware) -> dict[str, LeftOut]:
-    """How far off the roofline is for models left out; where there is one alone, for tensor-parallel degrees.
+def _judged(stack: Hardware) -> tuple[LeftOut, ...]:
+    """How far off the roofline is for models left out, with and without twins; of one model alone, for degrees."""
+    samples = _samples_of(stack)
+    if len({each.model for each in samples}) == 1:
+        return summaries("degree", leave_out_degrees(samples, stack), samples)
+    models = summaries("model", leave_out_models(samples, stack), samples)
+    return (*models, *summaries("shape", leave_out_shapes(samples, stack), samples))
 
-    Of runtimes at batch size 1, which is what tables are about; the calibration has seen other batch sizes too.
+
+def summaries(of: Of, found: Sequence[Judged], samples: Sequence[Measured]) -> tuple[LeftOut, LeftOut]:
+    """Of what was left out, the errors of all runtimes and of first tokens.
+
+    At batch size 1, which is what tables are about; the calibration has seen other batch sizes too.
     """
-    samples = samples_of(stack)
     alone = [each.batch == 1 for each in samples]
     first = [(each.batch == 1) & (each.output == 1) for each in samples]
-    if len({each.model for each in samples}) == 1:
-        what, found = "tensor-parallel degree", leave_out_degrees(samples, stack)
-    else:
-        what, found = "model", leave_out_models(samples, stack)
-    errors = [left_out(what, found, alone), left_out(f"{what}, first token", found, first)]
-    if what == "model":
-        errors.append(left_out("model and its twins", leave_out_shapes(samples, stack), alone))
-    return {error.what: error for error in errors}
+    return left_out(of, "all", found, alone), left_out(of, "first", found, first)
 
 
 def hardware_json() -> str:
@@ -61,18 +66,15 @@ def hardware_json() -> str:
         if stack.calibrated_on.endswith(".csv"):
             found, numbers = calibrated(stack), content["stacks"][name]
             numbers["constants"].update({constant: getattr(found, constant) for constant in stack.fitted})
-            numbers["left_out"] = {what: _numbers(error) for what, error in judged(stack).items()}
+            numbers["left_out"] = [_numbers(error) for error in _judged(stack)]
     return json.dumps(content, indent=1) + "\n"
 
 
-def _numbers(error: LeftOut) -> dict[str, float]:
+def _numbers(error: LeftOut) -> dict[str, Any]:
     low, high = error.interval
     found = {"median": error.median, "worst": error.worst, "low": low, "high": high}
-    return {name: round(value, 3) for name, value in found.items()}
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.{_DIGITS}g}")
+    shares = {name: round(value, _DECIMALS) for name, value in found.items()}
+    return {"of": error.of, "part": error.part, "cases": error.cases, **shares}
 
 
 if __name__ == "__main__":

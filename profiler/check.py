@@ -18,28 +18,28 @@ _ORIGIN = ("hardware", "software", "date", "source")
 
 @dataclass(frozen=True, slots=True)
 class StackReport:
-    """What was found in one stack; `drift` is None where there was nothing to compare it with."""
+    """What was found in one stack; `before` is its older version, if any, `drift` what moved since."""
 
     stack: Stack
     findings: tuple[Finding, ...]
     drift: Drift | None = None
+    before: Stack | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found in one file: by stack, names of stacks that an older version had, why it is no table at all."""
+    """What was found in one file: by stack, of the file as a whole (`general`), and why it is no table at all."""
 
     file: str
     stacks: tuple[StackReport, ...]
-    gone: tuple[str, ...] = ()
+    general: tuple[Finding, ...] = ()
     unreadable: str | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Everything found, in the order of the file."""
         wrong = () if self.unreadable is None else (Finding("error", "format", self.unreadable),)
-        gone = (Finding("warning", "drift", "the stack is gone", stack=name) for name in self.gone)
-        return (*wrong, *(finding for stack in self.stacks for finding in stack.findings), *gone)
+        return (*wrong, *(finding for stack in self.stacks for finding in stack.findings), *self.general)
 
     def count(self, level: Level) -> int:
         """How many findings there are of one level."""
@@ -57,13 +57,14 @@ def check_table(content: bytes, file: str, against: tuple[bytes, str] | None = N
     except TableError as error:
         return Report(file, (), unreadable=str(error))
     raw = json.loads(content.decode("utf-8-sig"))
-    return Report(file, tuple(_report(stack, raw, _before(stack, stacks, old)) for stack in stacks), _gone(stacks, old))
+    reports = tuple(_report(stack, raw, _before(stack, stacks, old)) for stack in stacks)
+    return Report(file, reports, tuple(_gone(reports, old)))
 
 
 def _report(stack: Stack, raw: dict[str, Any], old: Stack | None) -> StackReport:
     moved = drift(stack, old) if old is not None else None
     found = (*check_stack(stack), *_unsaid(stack, raw), *(_drifted(stack, moved) if moved else ()))
-    return StackReport(stack, found, moved)
+    return StackReport(stack, found, moved, old)
 
 
 def _before(stack: Stack, stacks: Sequence[Stack], old: Sequence[Stack]) -> Stack | None:
@@ -73,9 +74,19 @@ def _before(stack: Stack, stacks: Sequence[Stack], old: Sequence[Stack]) -> Stac
     return next((each for each in old if each.name == stack.name), None)
 
 
-def _gone(stacks: Sequence[Stack], old: Sequence[Stack]) -> tuple[str, ...]:
-    names = {stack.name for stack in stacks}
-    return tuple(each.name for each in old if each.name not in names) if len(old) > 1 else ()
+def _gone(reports: Sequence[StackReport], old: Sequence[Stack]) -> Iterator[Finding]:
+    """Stacks of the older version that were compared with nothing; one line where none was compared."""
+    if len(reports) == len(old) == 1:
+        return
+    names = {report.stack.name for report in reports}
+    if old and not any(each.name in names for each in old):
+        both = f"{', '.join(sorted(names))} here, {', '.join(each.name for each in old)} there"
+        text = f"nothing was compared with the older version, no stack has the same name in both: {both}"
+        yield Finding("warning", "drift", text)
+        return
+    yield from (
+        Finding("warning", "drift", "the stack is gone", stack=each.name) for each in old if each.name not in names
+    )
 
 
 def check_stack(stack: Stack) -> tuple[Finding, ...]:

@@ -138,8 +138,9 @@ def _intervals(stack: Stack, row: Row) -> Iterator[Finding]:
         if wrong:
             yield Finding("error", "interval", f"intervals.{name}: {wrong}")
     if row.provenance == "predicted" and not (row.intervals and row.fit_error is not None):
-        text = "a prediction without fit_error and intervals: how far may it be off?"
-        yield Finding("error", "error-missing", text)
+        text = "a prediction without fit_error or intervals: how far may it be off?"
+        # Where nothing was measured that could tell, a judged interval alone is said, and that is worth knowing.
+        yield Finding("warning" if row.intervals else "error", "error-missing", text)
 
 
 def _level_wrong(level: Any) -> str | None:

@@ -2,6 +2,11 @@
 
 Dollars of a request are T(p, o) * accelerators * dollars per accelerator-hour / 3600, as the paper counts them: what
 the hardware costs while it does nothing else (batch size 1).
+
+Bounds of T(p, o) are those of its parts: T(p, 1), the prompt and the first output token, has the row's interval of
+`runtime_for_prompt_tokens`, and what T(p, o) takes beyond that has the interval of `runtime`. So at one output token,
+where T is F, they are F's, and the longer the output, the nearer to those of `runtime` (a row that tells no interval of
+F has these everywhere). The bounds of a mean over requests are the means of their bounds.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +16,18 @@ from stream.coefficients import Tables
 from stream.events import Provenance
 from stream.table_format import Row
 
-__all__ = ["PAPER_MODELS", "PAPER_STACKS", "CompareError", "Compared", "Requests", "compare", "rows_of"]
+__all__ = [
+    "PAPER_MODELS",
+    "PAPER_STACKS",
+    "Bounds",
+    "CompareError",
+    "Compared",
+    "Requests",
+    "bounds",
+    "compare",
+    "priced",
+    "rows_of",
+]
 
 PAPER_STACKS = ("a100-megatron", "v100-megatron")
 PAPER_MODELS = (
@@ -34,6 +50,9 @@ _LISTED = 8
 Requests = Mapping[tuple[int, int], int]
 """(prompt tokens, output tokens) -> how many requests had them."""
 
+Bounds = Callable[[int, int], tuple[float, float]]
+"""(prompt tokens, output tokens) -> the seconds between which T(p, o) is, with the chance that the row names."""
+
 
 class CompareError(ValueError):
     """A comparison that cannot be made. One line: what is wrong and what to do."""
@@ -42,6 +61,8 @@ class CompareError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Compared:
     """One model on one stack: means over the requests, in seconds and dollars, and ranks on the stack from 1.
+
+    Seconds are of the model on its `accelerators` together (None where the table does not say how many).
 
     `low_seconds` and `high_seconds` bound the mean where the row tells its interval (`interval_level`: 0.8 for 80 %, if
     it tells that too); dollars are None where accelerators or price are unknown. `extrapolated` is the share of the
@@ -59,6 +80,7 @@ class Compared:
     high_seconds: float | None
     interval_level: float | None
     runtime_rank: int
+    dollars_per_accelerator_hour: float | None
     mean_dollars: float | None
     dollars_rank: int | None
     extrapolated: float
@@ -87,6 +109,40 @@ def rows_of(tables: Tables, stacks: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for stack in stacks for name in tables.stacks[stack].rows))
 
 
+def priced(tables: Tables, prices: Mapping[str, float]) -> Tables:
+    """The same tables with these dollars per accelerator-hour, by stack; their version stays, as runtimes do."""
+    changed = {
+        name: replace(stack, dollars_per_accelerator_hour=prices.get(name, stack.dollars_per_accelerator_hour))
+        for name, stack in tables.stacks.items()
+    }
+    return replace(tables, stacks=changed)
+
+
+def bounds(tables: Tables, stack: str, row: Row) -> Bounds | None:
+    """The bounds of a row's T(p, o), by the rule above; None where it tells no interval of T."""
+    if tables.stacks[stack].kind != "reference":
+        return None  # intervals of a baseline are of other things
+    overall = _pair(row, "runtime")
+    first = _pair(row, "runtime_for_prompt_tokens") or overall
+    if overall is None or first is None:
+        return None
+    runtime = tables.runtime(stack, row)
+
+    def of(prompt: int, output: int) -> tuple[float, float]:
+        begin = runtime(prompt, 1)
+        further = runtime(prompt, output) - begin
+        return first[0] * begin + overall[0] * further, first[1] * begin + overall[1] * further
+
+    return of
+
+
+def _pair(row: Row, name: str) -> tuple[float, float] | None:
+    interval = (row.intervals or {}).get(name)
+    if not isinstance(interval, list | tuple) or len(interval) != 2:
+        return None
+    return float(interval[0]), float(interval[1])
+
+
 def _unknown(tables: Tables, stacks: Sequence[str], model: str) -> str:
     near = list(dict.fromkeys(name for stack in stacks for name in tables.near(stack, model)))[:3]
     hint = f": did you mean {' or '.join(near)}?" if near else ""
@@ -103,7 +159,7 @@ def _compared(tables: Tables, stack: str, model: str, row: Row, requests: Reques
     runtime, count = tables.runtime(stack, row), sum(requests.values())
     seconds = sum(runtime(*point) * times for point, times in requests.items()) / count
     past = sum(times for (prompt, _), times in requests.items() if prompt > row.coefficients.last_knot)
-    low, high = _factors(tables.stacks[stack].kind == "reference", row)
+    low, high = _mean_bounds(bounds(tables, stack, row), requests)
     price = tables.stacks[stack].dollars_per_accelerator_hour
     known = row.accelerators is not None and price is not None
     return Compared(
@@ -114,21 +170,23 @@ def _compared(tables: Tables, stack: str, model: str, row: Row, requests: Reques
         proxy_of=row.proxy_of,
         accelerators=row.accelerators,
         mean_runtime_seconds=seconds,
-        low_seconds=None if low is None else low * seconds,
-        high_seconds=None if high is None else high * seconds,
+        low_seconds=low,
+        high_seconds=high,
         interval_level=None if low is None else (row.intervals or {}).get("level"),
         runtime_rank=0,
+        dollars_per_accelerator_hour=price,
         mean_dollars=seconds * (row.accelerators or 0) * (price or 0.0) / _HOUR if known else None,
         dollars_rank=None,
         extrapolated=past / count,
     )
 
 
-def _factors(reference: bool, row: Row) -> tuple[float | None, float | None]:
-    interval = (row.intervals or {}).get("runtime") if reference else None
-    if not isinstance(interval, list | tuple) or len(interval) != 2:
+def _mean_bounds(of: Bounds | None, requests: Requests) -> tuple[float | None, float | None]:
+    if of is None:
         return None, None
-    return float(interval[0]), float(interval[1])
+    count = sum(requests.values())
+    each = [(times, of(*point)) for point, times in requests.items()]
+    return sum(times * low for times, (low, _) in each) / count, sum(times * high for times, (_, high) in each) / count
 
 
 def _ranked(compared: Sequence[Compared]) -> list[Compared]:

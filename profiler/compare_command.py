@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,11 +18,12 @@ from profiler.compare import (
     CompareError,
     Requests,
     compare,
+    priced,
     rows_of,
 )
 from profiler.compare_text import comparison_text
 from profiler.estimate import whole_number
-from profiler.shipped import table_file
+from profiler.shipped import shipped_stacks, table_file
 from profiler.trace import read_trace
 from stream.coefficients import Tables, load_tables
 from stream.command import UsageError
@@ -34,7 +36,7 @@ _PROMPT, _OUTPUT = 512, 64
 
 _DESCRIPTION = f"""\
 Compare models and stacks: the mean idealized runtime of the same requests, and what they cost where a table says how
-many accelerators a model ran on and what one costs an hour (T x accelerators x dollars / 3600), ranked on each stack.
+many accelerators a model ran on (n) and what one costs an hour (T x n x dollars / 3600), ranked on each stack.
 
 The requests are those of a --trace, a CSV file with the columns prompt_tokens and output_tokens (or
 completion_tokens), or ContextTokens and GeneratedTokens (Azure's), or every pair of --prompt-tokens and
@@ -46,6 +48,8 @@ _EXAMPLES = """\
 examples:
   profiler compare --prompt-tokens 512 --output-tokens 64
   profiler compare --trace requests.csv --sort dollars
+  profiler compare --stack h100-predicted --dollars-per-hour h100-predicted=2.5 --sort dollars
+  profiler compare --table mine.json --table h100-predicted
   profiler compare --stack h100-predicted --model llama-3.1-70b --model qwen2.5-72b --prompt-tokens 512 4096 --json"""
 
 
@@ -74,6 +78,10 @@ def add(commands: Any) -> None:
     command.add_argument("--stack", **several, help="may be repeated")
     table = {**several, "metavar": "FILE"}
     command.add_argument("--table", **table, help="a table (or shipped stack) in place of the shipped ones; repeatable")
+    price = {**several, "metavar": "STACK=X"}
+    command.add_argument(
+        "--dollars-per-hour", **price, help="what one accelerator of a stack costs an hour; repeatable"
+    )
     command.add_argument(
         "--interpolation", choices=INTERPOLATIONS, default="linear", help="how F(p) runs between profiled prompt sizes"
     )
@@ -89,19 +97,22 @@ def _compare(options: argparse.Namespace) -> int:
     asked = _asked(options)
     tables = _tables(options)
     stacks, models = _chosen(options, tables)
+    tables = priced(tables, _prices(options.dollars_per_hour, stacks))
     found = [(each, _sorted(compare(tables, stacks, models, each.requests), options.sort)) for each in asked]
     if options.csv:
         _write_csv(found)
     elif options.json:
         print(json.dumps(_as_json(options, tables, stacks, found), indent=1))
     else:
-        print("\n\n".join(comparison_text(each.described, stacks, compared) for each, compared in found))
+        parts = [comparison_text(each.described, stacks, compared) for each, compared in found]
+        print("\n\n".join([*parts, *_more_rows(options, tables, models)]))
     if options.plot:
         from profiler.compare_plot import figures
         from profiler.plot import write_page
 
-        outputs = [each.point["output_tokens"] for each in asked]
-        write_page(options.plot, figures(tables, found[0][1], dict.fromkeys(outputs)), "Models and stacks")
+        by_output = {each.point["output_tokens"]: compared for each, compared in reversed(found)}
+        in_order = {output: by_output[output] for output in sorted(by_output)}
+        write_page(options.plot, figures(tables, in_order, options.sort), "Models and stacks")
     return 0
 
 
@@ -145,13 +156,47 @@ def _tables(options: argparse.Namespace) -> Tables:
 def _chosen(options: argparse.Namespace, tables: Tables) -> tuple[Sequence[str], Sequence[str]]:
     unknown = [name for name in options.stack if name not in tables.stacks]
     if unknown:
-        raise UsageError(f"unknown stack {unknown[0]!r}: there are {', '.join(tables.stacks)}")
+        replaced = options.table and unknown[0] in shipped_stacks()
+        hint = f"; --table replaces the shipped ones, --table {unknown[0]} adds it" if replaced else ""
+        raise UsageError(f"unknown stack {unknown[0]!r}: there are {', '.join(tables.stacks)}{hint}")
     stacks = list(dict.fromkeys(options.stack)) or _default_stacks(options, tables)
     if options.model:
         return stacks, list(dict.fromkeys(options.model))
-    if not options.table and set(stacks) <= set(PAPER_STACKS):
+    if not options.table and not options.stack:
         return stacks, PAPER_MODELS
     return stacks, rows_of(tables, stacks)
+
+
+def _prices(given: Sequence[str], stacks: Sequence[str]) -> dict[str, float]:
+    """--dollars-per-hour STACK=X, of stacks that are compared; the last of one stack counts."""
+    prices = {}
+    for text in given:
+        stack, _, number = text.rpartition("=")
+        if stack not in stacks:
+            among = f"expected STACK=X, a stack that is compared and dollars: {', '.join(stacks)}"
+            raise UsageError(f"--dollars-per-hour {text}: {among}")
+        prices[stack] = _dollars(text, number)
+    return prices
+
+
+def _dollars(text: str, number: str) -> float:
+    try:
+        dollars = float(number)
+    except ValueError:
+        dollars = math.nan
+    if not (math.isfinite(dollars) and dollars >= 0):
+        raise UsageError(f"--dollars-per-hour {text}: expected dollars, 0 or more, found {number!r}")
+    return dollars
+
+
+def _more_rows(options: argparse.Namespace, tables: Tables, models: Sequence[str]) -> list[str]:
+    """Without any choice: how many rows the shipped stacks have besides those compared, and how to see them."""
+    if options.model or options.stack or options.table:
+        return []
+    shown = {name: set(models) if name in PAPER_STACKS else set() for name in tables.stacks}
+    more = {name: sum(row not in shown[name] for row in stack.rows) for name, stack in tables.stacks.items()}
+    listed = (f"{count} of {name} (--stack {name})" for name, count in more.items() if count)
+    return [f"rows not shown: {', '.join(listed)}"]
 
 
 def _default_stacks(options: argparse.Namespace, tables: Tables) -> Sequence[str]:

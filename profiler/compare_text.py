@@ -4,15 +4,19 @@ from collections.abc import Iterator, Sequence
 
 from profiler.compare import Compared
 
-__all__ = ["comparison_text"]
+__all__ = ["comparison_text", "origin_notes"]
 
-_NOTHING = ("-", "", "", "")
-_HEADS = ("seconds", "rank", "$/1,000", "rank")
+_HEADS = ("seconds", "n", "rank", "$/1,000 requests", "rank")
+_NOTHING = ("-", *("" for _ in _HEADS[1:]))
 _GAP = "   "
+_LISTED = 4
 
 
 def comparison_text(described: str, stacks: Sequence[str], compared: Sequence[Compared]) -> str:
-    """The table of one comparison, in the order of the first stack that has a model; dollars are for 1,000 requests."""
+    """The table of one comparison, in the order of the first stack that has a model.
+
+    n is the accelerators that a model ran on, dollars are of 1,000 requests.
+    """
     by_place = {(each.stack, each.model): each for each in compared}
     models = dict.fromkeys(each.model for each in compared)
     rows = [[model, *_cells(by_place, stacks, model)] for model in models]
@@ -29,12 +33,12 @@ def _cells(by_place: dict[tuple[str, str], Compared], stacks: Sequence[str], mod
         yield from _NOTHING if each is None else _of(each)
 
 
-def _of(each: Compared) -> tuple[str, str, str, str]:
+def _of(each: Compared) -> tuple[str, ...]:
     seconds = f"{each.mean_runtime_seconds:.3f}"
     if each.low_seconds is not None and each.high_seconds is not None:
         seconds += f" ({each.low_seconds:.3f}-{each.high_seconds:.3f})"
     dollars = "-" if each.mean_dollars is None else f"{1000 * each.mean_dollars:.3f}"
-    return seconds, str(each.runtime_rank), dollars, str(each.dollars_rank or "")
+    return seconds, str(each.accelerators or "-"), str(each.runtime_rank), dollars, str(each.dollars_rank or "")
 
 
 def _room_for(stacks: Sequence[str], widths: list[int]) -> list[int]:
@@ -60,19 +64,42 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _notes(stacks: Sequence[str], compared: Sequence[Compared]) -> Iterator[str]:
+    counts = {each.accelerators for each in compared if each.accelerators is not None}
+    if len(counts) > 1:
+        on = f"{min(counts)} to {max(counts)} accelerators (n)"
+        yield f"seconds are of models on {on}, each as it was run: rank them by dollars to count what they take"
     for stack in stacks:
         here = [each for each in compared if each.stack == stack]
-        proxies = dict.fromkeys(f"{each.model} = {each.proxy_of}" for each in here if each.proxy_of)
-        if proxies:
-            yield f"{stack}: numbers of another model's measurement (proxies): {', '.join(proxies)}"
-        if any(each.provenance == "predicted" for each in here):
-            yield f"{stack}: predicted, not measured"
-        if any(each.low_seconds is not None for each in here):
-            levels = sorted({each.interval_level for each in here if each.interval_level is not None})
-            yield " ".join([f"{stack}: in brackets", *(f"{level:.0%}" for level in levels), "intervals"])
-        past = max((each.extrapolated for each in here), default=0.0)
-        if past:
-            share = "" if past == 1 else f" for {past:.1%} of the requests"
-            yield f"{stack}: extrapolated beyond the profiled prompt sizes{share}"
-        if any(each.mean_dollars is None for each in here):
-            yield f"{stack}: no dollars where accelerators or their price are not known"
+        yield from (f"{stack}: {note}" for note in (*origin_notes(here), *_number_notes(here), *_price_notes(here)))
+
+
+def origin_notes(here: Sequence[Compared]) -> Iterator[str]:
+    """Whose numbers those of one stack are, where they are not the models' own measurements."""
+    proxies = dict.fromkeys(f"{each.model} = {each.proxy_of}" for each in here if each.proxy_of)
+    if proxies:
+        yield f"numbers of another model's measurement (proxies): {', '.join(proxies)}"
+    if any(each.provenance == "predicted" for each in here):
+        yield "predicted, not measured"
+
+
+def _number_notes(here: Sequence[Compared]) -> Iterator[str]:
+    if any(each.low_seconds is not None for each in here):
+        levels = sorted({each.interval_level for each in here if each.interval_level is not None})
+        yield " ".join(["in brackets", *(f"{level:.0%}" for level in levels), "intervals"])
+    past = max((each.extrapolated for each in here), default=0.0)
+    if past:
+        share = "" if past == 1 else f" for {past:.1%} of the requests"
+        yield f"extrapolated beyond the profiled prompt sizes{share}"
+
+
+def _price_notes(here: Sequence[Compared]) -> Iterator[str]:
+    """Which half of the dollars is missing, and how to give it."""
+    if any(each.dollars_per_accelerator_hour is None for each in here):
+        how = f"--dollars-per-hour {here[0].stack}=X gives it"
+        yield f"no dollars where the price of an accelerator-hour is not known: {how}"
+    uncounted = list(dict.fromkeys(each.model for each in here if each.accelerators is None))
+    if uncounted:
+        others = f" and {len(uncounted) - _LISTED} more" if uncounted[_LISTED:] else ""
+        how = "a --table whose rows have `accelerators` gives it"
+        models = f"{', '.join(uncounted[:_LISTED])}{others}"
+        yield f"no dollars where the number of accelerators is not known ({models}): {how}"

@@ -6,6 +6,7 @@ Families name the same thing differently and leave out what their code knows; `p
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ _LAYER_KINDS = {
     "sliding_attention": True,
     "chunked_attention": True,
 }
+_CACHED = "models--"  # so the folders of downloaded models begin
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _LARGEST = 10**9
 _MOST_LAYERS = 10_000
 
@@ -34,26 +37,30 @@ class ArchitectureError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An architecture and what to know of how it was read, one sentence a note."""
+    """An architecture and what to know of how it was read, one sentence a note.
+
+    `longest` is for how many tokens it was made, where that is known; `called` is false where its name is a guess.
+    """
 
     architecture: Architecture
     notes: tuple[str, ...] = ()
+    longest: int | None = None
+    called: bool = True
 
 
 def read_config(path: Path, weights: str | None = None) -> Described:
     """Read a `config.json`, or that of a directory, and what NVIDIA's `hf_quant_config.json` beside it adds.
 
-    The model is called by the file, or by its directory where the file is called `config.json`. `weights` are how
-    they are kept, whatever the config says of that.
+    The model is called as the file is (`maker--model_config.json`), else by the config's `_name_or_path` where that is
+    a name, else as its directory. `weights` are how they are kept, whatever the config says of that.
     """
     file = path / "config.json" if path.is_dir() else path
     config = _load(file)
     beside = file.with_name(file.name.replace("config.json", "hf_quant_config.json"))
     if beside != file and beside.is_file() and not config.get("quantization_config"):
         config["quantization_config"] = _load(beside).get("quantization")
-    stem = file.stem.removesuffix("config").rstrip("._-")
-    name = stem or file.resolve().parent.name
-    return from_config(config, name.replace("--", "/"), str(file), weights)
+    name = _name(file, config)
+    return replace(from_config(config, name, str(file), weights), called="/" in name)
 
 
 def from_config(config: Mapping[str, Any], name: str, where: str, weights: str | None = None) -> Described:
@@ -88,6 +95,16 @@ def _load(file: Path) -> dict[str, Any]:
     return found
 
 
+def _name(file: Path, config: Mapping[str, Any]) -> str:
+    """What a model is called: maker/model if anything tells, else after the file or its directory."""
+    stem = file.stem.removesuffix("config").rstrip("._-").replace("--", "/")
+    folders = file.resolve().parent.parts
+    cached = [part.removeprefix(_CACHED).replace("--", "/") for part in folders if part.startswith(_CACHED)]
+    given = config.get("_name_or_path")
+    names = [stem, given if isinstance(given, str) and _NAME.fullmatch(given) else "", *cached, *folders[-1:]]
+    return next(filter(None, names))
+
+
 class _Reader:
     """One config: its keys, its family, and the notes taken while reading."""
 
@@ -112,7 +129,10 @@ class _Reader:
         active = round(architecture.total_parameters(active=True) / 1e9, 2) if architecture.experts else None
         if self.config.get("index_topk"):
             self.notes.append("its attention to chosen tokens only is read as attention to all: long prompts cost less")
-        return Described(replace(architecture, parameters=total, active_parameters=active), tuple(self.notes))
+        whole = replace(architecture, parameters=total, active_parameters=active)
+        longest = self._first(KEYS["longest"])
+        known = isinstance(longest, int) and 1 <= longest <= _LARGEST
+        return Described(whole, tuple(self.notes), longest if known else None)
 
     def _architecture(self) -> Architecture:
         layers, hidden, heads = (self._count(key) for key in ("layers", "hidden", "heads"))

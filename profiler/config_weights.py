@@ -1,7 +1,7 @@
 """How a checkpoint's weights are kept, from the `quantization_config` of its `config.json`.
 
-The names are those of `profiler.kernels.BYTES`: bf16, fp8, int8, int4, and mxfp4, which is four bits for the experts
-and bf16 for the rest.
+The names are those of `profiler.architectures.BYTES`: bf16, fp8, int8, int4, and mxfp4, which is four bits for the
+experts and bf16 for the rest.
 """
 
 from collections.abc import Mapping

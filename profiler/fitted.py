@@ -7,7 +7,7 @@ from typing import Any
 
 from profiler.fit import Fitted
 from profiler.samples import Measured
-from profiler.tables import significant
+from profiler.tables import rounded, significant
 from stream.table_format import Fit, Row, Stack
 
 __all__ = ["row_names", "stacks_of"]
@@ -50,7 +50,7 @@ def row_names(measured: Sequence[Measured]) -> list[str]:
 def _row(name: str, fitted: Fitted) -> Row:
     measured, errors = fitted.measured, fitted.errors
     # The published method has three decimals, however large the number: those are kept.
-    numbers = fitted.coefficients if fitted.method == "paper" else significant(fitted.coefficients, _DIGITS)
+    numbers = fitted.coefficients if fitted.method == "paper" else rounded(fitted.coefficients, _DIGITS)
     fit = Fit(
         method=fitted.method,
         points=errors.points,
@@ -81,4 +81,4 @@ def _notes(fitted: Fitted) -> Iterable[str]:
 
 
 def _short(number: float) -> float:
-    return float(f"{number:.{_ERROR_DIGITS}g}")
+    return significant(number, _ERROR_DIGITS)

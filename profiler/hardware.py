@@ -10,14 +10,29 @@ Times are in seconds, sizes in bytes, rates per second, efficiencies fractions o
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Hardware", "HardwareError", "LeftOut", "hardware", "stacks"]
+__all__ = ["LEVEL", "Hardware", "HardwareError", "LeftOut", "Of", "Part", "hardware", "stacks"]
+
+LEVEL = 0.8
+"""The chance that an interval promises."""
+
+Of = Literal["model", "shape", "degree", "kernels"]
+"""What was left out: a model; a model and its twins, those of nearly its shape; a tensor-parallel degree; kernels."""
+
+Part = Literal["all", "first"]
+"""Of which runtimes the errors are: of all, or of the first token's alone, which are F."""
 
 _FILE = Path(__file__).with_name("hardware.json")
+_WORDS: Mapping[Of, str] = {
+    "model": "model",
+    "shape": "model and its twins",
+    "degree": "tensor-parallel degree",
+    "kernels": "shapes of kernels",
+}
 
 
 class HardwareError(ValueError):
@@ -28,15 +43,23 @@ class HardwareError(ValueError):
 class LeftOut:
     """How far off predictions were for what a calibration had not seen: relative errors, fractions.
 
-    `what` was left out; `median` is the median over what was left out of its median error, `worst` the largest;
-    `interval` are the factors of a prediction between which 80 % of the measured runtimes lie (conformal: a model
-    left out is as likely as any to be the one that lies outside).
+    `median` is the median over what was left out of its median error, `worst` the largest; `interval` are the factors
+    of a prediction between which about 80 % of the measured runtimes lie (conformal: what is left out is as likely as
+    any to be the one that lies outside). `cases` are how many things were left out in turn (0: not said): of four or
+    fewer the interval is that of the largest error seen.
     """
 
-    what: str
+    of: Of
+    part: Part
     median: float
     worst: float
     interval: tuple[float, float]
+    cases: int = 0
+
+    @property
+    def what(self) -> str:
+        """What was left out, in words."""
+        return _WORDS[self.of] + (", first token" if self.part == "first" else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +117,14 @@ class Hardware:
     fitted: tuple[str, ...] = ()  # the constants that measurements on this stack decided
     calibrated: bool = False
     calibrated_on: str = ""
-    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
     label: str = ""  # of the device, in words
     source: str = ""
     note: str = ""
+
+    def error_of(self, of: Of, part: Part = "all") -> LeftOut | None:
+        """How far off predictions were for what was left out of the calibration, if that is known."""
+        return next((each for each in self.left_out if (each.of, each.part) == (of, part)), None)
 
 
 def stacks() -> dict[str, Hardware]:
@@ -108,13 +135,18 @@ def stacks() -> dict[str, Hardware]:
 def hardware(name: str) -> Hardware:
     """The stack of a name or alias (a100, v100, h100, h200, b200: the stack one would mean by it); any case.
 
-    Raises HardwareError, one line that lists what there is.
+    Raises HardwareError, one line that lists what there is and says what can be done without.
     """
     wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
     known = _stacks()
     found = known.get(_aliases().get(wanted, wanted))
     if found is None:
-        raise HardwareError(f"hardware {name!r} is not known: there are {', '.join([*known, *_aliases()])}")
+        short = {stack: f" (also {alias})" for alias, stack in _aliases().items()}
+        there = ", ".join(f"{stack}{short.get(stack, '')}" for stack in known)
+        raise HardwareError(
+            f"hardware {name!r} is not known: there are {there}; profiler fit needs none of them, and"
+            " profiler predict takes a FILE.json that describes another device"
+        )
     return found
 
 
@@ -141,15 +173,16 @@ def _stack(name: str, numbers: Mapping[str, Any], devices: Mapping[str, Mapping[
     return Hardware(
         name=name,
         fitted=tuple(numbers.get("fitted", ())),
-        left_out={what: _left_out(what, found) for what, found in numbers.get("left_out", {}).items()},
+        left_out=tuple(map(_left_out, numbers.get("left_out", ()))),
         **public,
         **numbers["constants"],
         **rest,
     )
 
 
-def _left_out(what: str, found: Mapping[str, Any]) -> LeftOut:
-    return LeftOut(what, found["median"], found["worst"], (found["low"], found["high"]))
+def _left_out(found: Mapping[str, Any]) -> LeftOut:
+    rest = {key: value for key, value in found.items() if key not in {"low", "high"}}
+    return LeftOut(**rest, interval=(found["low"], found["high"]))
 
 
 _NAMES = {each.name for each in fields(Hardware)}

@@ -14,15 +14,13 @@ Everything is pure; times are in seconds, shapes those of one device. Token coun
 import numpy as np
 from numpy.typing import NDArray
 
+from profiler.architectures import BYTES
 from profiler.hardware import Hardware
 
-__all__ = ["ACTIVATION", "BYTES", "Count", "attention", "experts", "moves", "product", "reduce", "smooth_maximum"]
+__all__ = ["ACTIVATION", "Count", "attention", "experts", "moves", "product", "reduce", "smooth_maximum"]
 
 Count = float | NDArray[np.float64]
 """A number, or one for every prompt size."""
-
-BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.52, "mxfp4": 0.53125}
-"""Bytes of a weight; mxfp4 has 4 bits and an 8-bit scale for every 32, int4 a 16-bit scale and 4-bit zero for 128."""
 
 ACTIVATION = 2.0
 """Bytes of an activation, a cached key or a cached value: 16 bits."""

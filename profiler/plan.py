@@ -24,7 +24,7 @@ from profiler.prior import Floats, Mean
 
 __all__ = ["Expectation", "Oracle", "Plan", "Points", "follow", "plan"]
 
-_NOISES = ((0.0, 0.3), (0.01, 0.1), (0.02, 0.15), (0.035, 0.2), (0.06, 0.15), (0.1, 0.1))
+_NOISES = ((0.0, 0.2), (0.01, 0.1), (0.02, 0.2), (0.035, 0.25), (0.06, 0.15), (0.1, 0.1))
 """Scatter of single runs besides that of the other models' (a fraction of T), and how likely it is beforehand."""
 
 _SPREADS = ((1.0, 0.5), (1.6, 0.3), (2.5, 0.15), (6.0, 0.05))

@@ -9,11 +9,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Figure", "Series", "page", "write_page"]
+__all__ = ["COLOURS", "Figure", "Series", "page", "write_page"]
 
 _MANY = 50  # an axis is logarithmic if its largest value is so many times the smallest
-_COLOURS = 8
 _DIGITS = 6  # more cannot be seen
+
+
+COLOURS = 8
+"""How many the page has; more series repeat them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Series:
 
     `low` and `high` bound a band around it, point for point. `x` is the series' own, if it is not the figure's; it may
     repeat. Series of one `colour` (any whole number) are drawn alike; None gives each one of its own. `dash` breaks
-    the line.
+    the line. One that is not `drawn` is only in the table.
     """
 
     label: str
@@ -33,11 +36,16 @@ class Series:
     x: Sequence[float] | None = None
     colour: int | None = None
     dash: bool = False
+    drawn: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart. An axis is logarithmic if `log_x` or `log_y` says so, and by default where its values span decades."""
+    """A chart, with a `note` of one or several lines below its title.
+
+    An axis is logarithmic if `log_x` or `log_y` says so, and by default where its values span decades; a linear y axis
+    begins at 0 unless there are values below. Figures of a page with the same `y_scale` share their y axis.
+    """
 
     title: str
     x: Sequence[float]
@@ -47,11 +55,12 @@ class Figure:
     note: str = ""
     log_x: bool | None = None
     log_y: bool | None = None
+    y_scale: str | None = None
 
 
 def page(figures: Iterable[Figure], title: str = "trueclock") -> str:
     """The HTML of a page with these figures: light or dark as the reader prefers, each with its values as a table."""
-    data = json.dumps([_figure(each) for each in figures], separators=(",", ":"), allow_nan=False)
+    data = json.dumps(_on_shared_scales(list(figures)), separators=(",", ":"), allow_nan=False)
     vendored = next(iter(sorted(Path(str(files("gateway"))).glob("page/vendor/uplot-*"))))
     parts = {
         "uplot.css": (vendored / "uPlot.min.css").read_text(encoding="utf-8"),
@@ -69,6 +78,28 @@ def write_page(path: Path, figures: Iterable[Figure], title: str = "trueclock") 
     path.write_text(page(figures, title), encoding="utf-8")
 
 
+def _on_shared_scales(figures: Sequence[Figure]) -> list[dict[str, Any]]:
+    """What the page draws, each figure with the ends of the y scale that it shares with others (None: its own)."""
+    made = [_figure(each) for each in figures]
+    scales: dict[str | int, list[dict[str, Any]]] = {}
+    for place, (figure, drawn) in enumerate(zip(figures, made, strict=True)):
+        scales.setdefault(place if figure.y_scale is None else figure.y_scale, []).append(drawn)
+    for together in scales.values():
+        columns = [column for drawn in together for column in _drawn(drawn)]
+        present = [value for column in columns for value in column if value is not None]
+        asked = [drawn["log_y"] for drawn in together if drawn["log_y"] is not None]
+        is_log = all(asked) and _positive(columns) if asked else _spans_decades(columns)
+        for drawn in together:
+            drawn["log_y"] = is_log
+            drawn["y_range"] = [min(present), max(present)] if present and len(together) > 1 else None
+    return made
+
+
+def _drawn(figure: dict[str, Any]) -> list[list[float | None]]:
+    described = zip(figure["series"], figure["data"][1:], strict=True)
+    return [column for series, column in described if series["drawn"]]
+
+
 def _figure(figure: Figure) -> dict[str, Any]:
     curves = [curve for place, each in enumerate(figure.series) for curve in _curves(each, place, figure.x)]
     xs, columns = _aligned([(x, y) for x, y, _ in curves])
@@ -78,7 +109,7 @@ def _figure(figure: Figure) -> dict[str, Any]:
         "x_label": figure.x_label,
         "y_label": figure.y_label,
         "log_x": _spans_decades([xs]) if figure.log_x is None else figure.log_x and min(xs, default=0) > 0,
-        "log_y": _spans_decades(columns) if figure.log_y is None else figure.log_y and _positive(columns),
+        "log_y": figure.log_y,
         "series": [described for *_, described in curves],
         "data": [xs, *columns],
     }
@@ -90,12 +121,13 @@ _Curve = tuple[Sequence[float], Sequence[float | None], dict[str, Any]]
 def _curves(series: Series, place: int, shared: Sequence[float]) -> list[_Curve]:
     """What is drawn of a series: its band's edges, high before low as uPlot wants them, and itself above them."""
     x = shared if series.x is None else series.x
-    colour = (place if series.colour is None else series.colour) % _COLOURS
-    described = {"label": series.label, "points": series.points, "dash": series.dash, "colour": colour}
+    colour = (place if series.colour is None else series.colour) % COLOURS
+    shared_by_all = {"colour": colour, "drawn": series.drawn}
+    described = {"label": series.label, "points": series.points, "dash": series.dash, **shared_by_all}
     edges: list[_Curve] = []
     if series.low is not None and series.high is not None:
         for edge, values in (("high", series.high), ("low", series.low)):
-            edges.append((x, values, {"label": f"{series.label}, {edge}", "edge": edge, "colour": colour}))
+            edges.append((x, values, {"label": f"{series.label}, {edge}", "edge": edge, **shared_by_all}))
     return [*edges, (x, series.y, described)]
 
 

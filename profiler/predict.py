@@ -11,20 +11,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from profiler.architectures import Architecture
+from profiler.architectures import BYTES, Architecture
 from profiler.bands import Band, band
 from profiler.config import ArchitectureError
 from profiler.hardware import Hardware
-from profiler.kernels import BYTES
-from profiler.roofline import Placement, coefficients, context_bytes, place, weight_bytes
-from profiler.tables import significant
+from profiler.roofline import (
+    KNOTS,
+    USABLE_MEMORY,
+    Placement,
+    coefficients,
+    context_bytes,
+    divides,
+    place,
+    weight_bytes,
+)
+from profiler.tables import rounded
 from stream.runtime import Coefficients
 from stream.table_format import Row, Stack
 
-__all__ = ["DTYPES", "Prediction", "predict", "predicted_stack"]
+__all__ = ["WIDTHS", "Prediction", "placed", "predict", "predicted_stack", "stands_on"]
 
-DTYPES = {"bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "int8": "int8", "int4": "int4", "mxfp4": "mxfp4"}
-"""Names of `--dtype`, and of the weights that they mean: 16 bits take as long either way."""
+WIDTHS = {"bf16": "16-bit", "fp16": "16-bit"}
+"""What weights are called where it makes no difference of which kind they are."""
 
 _KEEP = 4  # significant digits
 _LEAST_CONTEXT = 2048  # tokens that a placement must leave room for
@@ -34,7 +42,7 @@ _LEAST_CONTEXT = 2048  # tokens that a placement must leave room for
 class Prediction:
     """One model on one hardware: seconds, the band of their error, and what to know of them.
 
-    `fits` tells whether weights and 2,048 tokens of context fit the devices' memory.
+    `fits` tells whether weights and 2,048 tokens of context fit what servers use of the devices' memory.
     """
 
     architecture: Architecture
@@ -75,23 +83,31 @@ def predict(
     *,
     tensor: int | None = None,
     weights: str | None = None,
+    longest: int | None = None,
     notes: Iterable[str] = (),
 ) -> Prediction:
-    """Predict one model; `tensor` devices share each layer (None: as few as hold it), `weights` one of DTYPES' values.
+    """Predict one model; `tensor` devices share each layer (None: as few as hold it), `weights` are one of `BYTES`.
 
-    `notes` are what is known of the architecture already. Raises ArchitectureError for weights that cannot be.
+    F ends at `longest` tokens, what the model was made for, where that is known. `notes` are what is known of the
+    architecture already. Raises ArchitectureError for weights that cannot be, and for devices that cannot share it.
     """
     model = _with_weights(model, weights)
-    placement = place(model, hardware) if tensor is None else Placement(tensor)
+    placement = place(model, hardware) if tensor is None else _shared(model, tensor)
+    knots = _knots(longest)
     fits = _fits(model, hardware, placement)
     said = [*notes, *_weight_notes(model, hardware)]
+    if knots[-1] < KNOTS[-1]:
+        said.append(f"made for {knots[-1]:,} tokens at most: F ends there")
+    if placement.tensor > hardware.devices_per_node:
+        node = f"more than the {hardware.devices_per_node} of a node"
+        said.append(f"{placement.tensor} devices are {node}: links between nodes are slower than is reckoned here")
     if not fits:
         said.append(f"does not fit the memory of {placement.tensor} of these devices")
     return Prediction(
         architecture=model,
         hardware=hardware,
         placement=placement,
-        coefficients=significant(coefficients(model, hardware, placement), _KEEP),
+        coefficients=rounded(coefficients(model, hardware, placement, knots), _KEEP),
         band=band(model, hardware),
         fits=fits,
         notes=tuple(said),
@@ -124,7 +140,7 @@ def placed(prediction: Prediction) -> str:
     if prediction.placement.stages > 1:
         spread += f", {prediction.placement.stages} pipeline stages"
     kept = prediction.architecture.weights
-    weights = "mxfp4 experts, bf16 otherwise" if kept == "mxfp4" else f"{kept} weights"
+    weights = "mxfp4 experts, 16-bit otherwise" if kept == "mxfp4" else f"{WIDTHS.get(kept, kept)} weights"
     return f"{prediction.devices} x {prediction.hardware.label} ({spread}), {weights}"
 
 
@@ -144,9 +160,25 @@ def _with_weights(model: Architecture, weights: str | None) -> Architecture:
     return replace(model, weights=wanted)
 
 
+def _shared(model: Architecture, tensor: int) -> Placement:
+    if divides(model, tensor):
+        return Placement(tensor)
+    heads = f"{model.heads} attention heads"
+    if model.kv_heads != model.heads:
+        heads += f" ({model.kv_heads} of keys and values)"
+    can = ", ".join(str(count) for count in range(1, model.heads + 1) if divides(model, count))
+    raise ArchitectureError(f"{model.name}: {tensor} devices cannot share its {heads}: tensor parallel can be {can}")
+
+
+def _knots(longest: int | None) -> tuple[int, ...]:
+    if longest is None or longest >= KNOTS[-1]:
+        return KNOTS
+    return (*(knot for knot in KNOTS if knot < longest), longest)
+
+
 def _fits(model: Architecture, hardware: Hardware, placement: Placement) -> bool:
     needed = weight_bytes(model) + _LEAST_CONTEXT * context_bytes(model)
-    return needed <= placement.tensor * placement.stages * hardware.memory_bytes
+    return needed <= placement.tensor * placement.stages * USABLE_MEMORY * hardware.memory_bytes
 
 
 def _weight_notes(model: Architecture, hardware: Hardware) -> list[str]:

@@ -1,9 +1,11 @@
 """`profiler predict`: what models never measured should take on a hardware, from their architectures."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler.architectures import BYTES
 from stream.command import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +25,11 @@ SPEC is one of
                           numbers written out; further ones are head_dim, gated, tied, parallel (true or false),
                           window, window_layers, layer_norms, weights, name; of experts: experts, active,
                           expert_ffn, shared_ffn, dense_layers; of latent attention: q_rank, kv_rank, nope,
-                          rope, value"""
+                          rope, value
+
+A FILE.json for --hardware describes a device that is not calibrated, with the constants of a stack that it is like:
+  {"name": "l40s", "label": "NVIDIA L40S 48 GB", "like": "h100", "memory_bytes": 48e9, "bandwidth": 864e9,
+   "flops": 362e12, "link": 32e9, "processors": 142}"""
 
 _EXAMPLES = """\
 examples:
@@ -32,7 +38,7 @@ examples:
   profiler predict --arch layers=48,hidden=6144,heads=48,ffn=24576,vocabulary=50304,gated=false --hardware a100
   profiler predict --arch all --hardware h200 --out h200.json"""
 
-_DTYPES = ("bf16", "fp16", "fp8", "int8", "int4", "mxfp4")
+_HARDWARE = "such as a100, v100, h100, h200, b200; or a FILE.json that describes another device"
 _SHOWN = (128, 512, 2048, 8192)  # prompt tokens, knots of the tables
 
 
@@ -45,14 +51,14 @@ def add(commands: Any) -> None:
         epilog=_EXAMPLES,
     )
     command.add_argument("--arch", action="append", required=True, metavar="SPEC", help="a model; may be repeated")
-    command.add_argument("--hardware", required=True, metavar="H", help="such as a100, v100, h100, h200, b200")
+    command.add_argument("--hardware", required=True, metavar="H", help=_HARDWARE)
     command.add_argument(
         "--tensor-parallel",
         type=_devices,
         metavar="N",
         help="devices that share each layer (default: the smallest power of two that holds the model)",
     )
-    command.add_argument("--dtype", choices=_DTYPES, help="how the weights are kept (default: as the model ships)")
+    command.add_argument("--dtype", choices=tuple(BYTES), help="how the weights are kept (default: as the model ships)")
     command.add_argument("--name", help="the row's name (default: the model's), of one --arch")
     command.add_argument("--stack", metavar="NAME", help="the stack's name in the table (default: HARDWARE-predicted)")
     command.add_argument("--out", type=Path, metavar="TABLE.json", help="write or add to this coefficient table")
@@ -67,22 +73,31 @@ def _devices(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from profiler.hardware import hardware
-    from profiler.predict import DTYPES, predict
+    from profiler.hardware_file import read_hardware
+    from profiler.predict import predict
     from profiler.spec import read_spec
 
-    stack = hardware(options.hardware)
-    weights = options.dtype and DTYPES[options.dtype]
+    stack, weights = read_hardware(options.hardware), options.dtype
     described = [each for spec in options.arch for each in read_spec(spec, weights)]
     if options.name and len(described) > 1:
         raise UsageError(f"--name names one model: found {len(described)}")
     predictions = [
-        predict(each.architecture, stack, tensor=options.tensor_parallel, weights=weights, notes=each.notes)
+        predict(
+            each.architecture,
+            stack,
+            tensor=options.tensor_parallel,
+            weights=weights,
+            longest=each.longest,
+            notes=each.notes,
+        )
         for each in described
     ]
     if options.out is not None:
         _write(options, predictions)
     print(_json(options, predictions) if options.json else _text(options, predictions))
+    for name in [each.architecture.name for each in described if not each.called and not options.name]:
+        hint = f"the row is called {name!r}, after its file: --name gives it the name that it is served under"
+        print(f"profiler predict: {hint}", file=sys.stderr)
     return 0
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from profiler.hardware import Hardware, stacks
-from profiler.predict import Prediction, placed, stands_on
-from profiler.roofline import context_bytes, weight_bytes
+from profiler.predict import WIDTHS, Prediction, placed, stands_on
+from profiler.roofline import USABLE_MEMORY, context_bytes, weight_bytes
 from profiler.tables import row_record
 from stream.runtime import prompt_function
 
@@ -15,6 +15,7 @@ __all__ = ["many", "one", "record"]
 _GIGA = 1e9
 _NOTHING = "-"
 _WIDTH = 100
+_FEW = 4  # cases of which the interval is that of the largest error
 
 
 def one(prediction: Prediction, name: str | None, prompts: Iterable[int]) -> str:
@@ -28,9 +29,9 @@ def one(prediction: Prediction, name: str | None, prompts: Iterable[int]) -> str
         *_software(prediction.hardware),
         "",
         f"  {'':14} {'seconds':>10}   80 % band",
-        *(_line(f"F({tokens})", prompt(tokens), band.prompt) for tokens in prompts),
+        *(_line(f"F({tokens})", prompt(tokens), band.prompt) for tokens in prompts if tokens <= numbers.last_knot),
         _line("beta", numbers.per_output_token, band.token),
-        _line("gamma", numbers.context, band.token),
+        _line("gamma", numbers.context, band.context),
         "",
         *_standing(prediction),
     ]
@@ -48,21 +49,31 @@ def many(predictions: Sequence[Prediction], prompts: Iterable[int]) -> str:
     for each in predictions:
         numbers, prompt = each.coefficients, prompt_function(each.coefficients)
         low, high = each.band.runtime
-        shown = "".join(f" {prompt(size):>9.4g}" for size in sizes)
+        last = numbers.last_knot
+        shown = "".join(f" {prompt(size):>9.4g}" if size <= last else f" {_NOTHING:>9}" for size in sizes)
         lines.append(
-            f"{each.architecture.name:{widest}}  {each.devices:>7} {each.architecture.weights:>7}"
+            f"{each.architecture.name:{widest}}  {each.devices:>7} {_weights(each):>7}"
             f" {numbers.per_output_token:>9.4g} {numbers.context:>9.3g}{shown}  x {low:g} to {high:g}"
         )
-    unfit = [each.architecture.name for each in predictions if not each.fits]
-    return "\n".join([*lines, *([f"\nDo not fit the memory: {', '.join(unfit)}"] if unfit else [])])
+    return "\n".join([*lines, *_remarks(predictions)])
+
+
+def _remarks(predictions: Sequence[Prediction]) -> list[str]:
+    """The notes, each with the models that it is about."""
+    names: dict[str, list[str]] = {}
+    for each in predictions:
+        for note in each.notes:
+            names.setdefault(note, []).append(each.architecture.name)
+    lines = [line for note, models in names.items() for line in _wrapped(f"Note: {note}: {', '.join(models)}", "")]
+    return ["", *lines] if lines else []
 
 
 def record(prediction: Prediction) -> dict[str, Any]:
     """A prediction as JSON: the table's row, and what it stands on."""
     hardware = prediction.hardware
     left_out = {
-        what: {"median": error.median, "worst": error.worst, "interval": list(error.interval)}
-        for what, error in hardware.left_out.items()
+        error.what: {"median": error.median, "worst": error.worst, "interval": list(error.interval)}
+        for error in hardware.left_out
     }
     return {
         **row_record(prediction.row()),
@@ -84,13 +95,14 @@ def _line(what: str, seconds: float, factors: tuple[float, float]) -> str:
 def _memory(prediction: Prediction) -> str:
     model, hardware, devices = prediction.architecture, prediction.hardware, prediction.devices
     weights, memory = weight_bytes(model) / devices, hardware.memory_bytes
+    left = USABLE_MEMORY * memory - weights
     share = f"{weights / _GIGA:.1f} of {memory / _GIGA:.0f} GB of each device are weights"
     each = context_bytes(model) / _sharing(prediction)
     if not prediction.fits:
         return f"{share}: it does NOT fit"
     if not each:
         return f"{share}; it fits"
-    return f"{share}; it fits, with room for {(memory - weights) / each:,.0f} tokens of context at most"
+    return f"{share}; it fits, with room for {left / each:,.0f} tokens of context at most"
 
 
 def _software(hardware: Hardware) -> list[str]:
@@ -109,12 +121,14 @@ def _sharing(prediction: Prediction) -> int:
 def _standing(prediction: Prediction) -> list[str]:
     hardware = prediction.hardware
     texts = [stands_on(hardware)]
-    for what, error in hardware.left_out.items():
+    for error in hardware.left_out:
         low, high = error.interval
+        within = "all" if 0 < error.cases <= _FEW else "80 %"
         texts.append(
-            f"Left out of that ({what}): median error {error.median:.1%}, worst {error.worst:.1%}, 80 % within"
-            f" x {low:g} to {high:g}."
+            f"Left out of that ({error.what}): median error {error.median:.1%}, worst {error.worst:.1%},"
+            f" {within} within x {low:g} to {high:g}."
         )
+    texts.append("The band of gamma is a judgement: hardly any measurement shows it by itself.")
     if not hardware.left_out:
         texts.append("Nothing was left out of that to tell the error: the band is a judgement.")
     texts += [hardware.note[:1].upper() + hardware.note[1:] + "."] if hardware.note else []
@@ -122,5 +136,10 @@ def _standing(prediction: Prediction) -> list[str]:
     return [line for text in texts for line in _wrapped(text)]
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+def _weights(prediction: Prediction) -> str:
+    kept = prediction.architecture.weights
+    return WIDTHS.get(kept, kept)
+
+
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False)

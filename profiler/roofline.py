@@ -19,13 +19,23 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from profiler.architectures import Architecture, Experts
+from profiler.architectures import BYTES, Architecture, Experts
 from profiler.hardware import Hardware
-from profiler.kernels import ACTIVATION, BYTES, Count, attention, moves, product, reduce, smooth_maximum
+from profiler.kernels import ACTIVATION, Count, attention, moves, product, reduce, smooth_maximum
 from profiler.kernels import experts as experts_kernel
 from stream.runtime import Coefficients
 
-__all__ = ["KNOTS", "Placement", "coefficients", "context_bytes", "place", "step_seconds", "weight_bytes"]
+__all__ = [
+    "KNOTS",
+    "USABLE_MEMORY",
+    "Placement",
+    "coefficients",
+    "context_bytes",
+    "divides",
+    "place",
+    "step_seconds",
+    "weight_bytes",
+]
 
 KNOTS = (
     *(1, 16, 32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192),
@@ -34,7 +44,9 @@ KNOTS = (
 """Prompt sizes of the tables: half octaves where F is quadratic, so that straight lines between them are near it."""
 
 _CONTEXT = 32_768
-_USABLE_MEMORY = 0.9  # what serving stacks allow themselves by default
+
+USABLE_MEMORY = 0.9
+"""The share of a device's memory that serving stacks allow themselves by default, for weights and context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +60,26 @@ class Placement:
 def place(model: Architecture, hardware: Hardware) -> Placement:
     """The smallest power of two of devices that hold the weights and 32,768 tokens of context.
 
-    Within a node the layers are split (tensor parallel); what needs more takes several such groups in a row.
+    Within a node the layers are split (tensor parallel), as far as the heads can be shared; what needs more takes
+    several such groups in a row.
     """
     needed = weight_bytes(model) + _CONTEXT * context_bytes(model)
     devices = 1
-    while devices * _USABLE_MEMORY * hardware.memory_bytes < needed:
+    while devices * USABLE_MEMORY * hardware.memory_bytes < needed:
         devices *= 2
     tensor = min(devices, hardware.devices_per_node)
+    while not divides(model, tensor):
+        tensor //= 2
     return Placement(tensor, devices // tensor)
+
+
+def divides(model: Architecture, tensor: int) -> bool:
+    """Whether so many devices can share the heads: of keys and values each then has some, or one that others have too.
+
+    One device always can.
+    """
+    shared = model.kv_heads % tensor == 0 or tensor % model.kv_heads == 0
+    return model.heads % tensor == 0 and shared
 
 
 def weight_bytes(model: Architecture) -> float:
@@ -78,18 +102,20 @@ def context_bytes(model: Architecture) -> float:
 def coefficients(
     model: Architecture, hardware: Hardware, placement: Placement, knots: tuple[int, ...] = KNOTS
 ) -> Coefficients:
-    """F at the knots, beta and gamma of one request alone; gamma is the mean growth over 32,768 tokens of context.
+    """F at the knots, beta and gamma of one request alone.
 
-    Where the host is the slower one at first, or attention has windows, the growth is not even: nearer it is less (or
-    more), and further more (or less).
+    gamma is the mean growth over 32,768 tokens of context, or up to the last knot where that is nearer. Where the host
+    is the slower one at first, or attention has windows, the growth is not even: nearer it is less (or more), and
+    further more (or less).
     """
-    near, far = (float(step_seconds(model, hardware, placement, 1, context)) for context in (0, _CONTEXT))
+    reach = min(_CONTEXT, knots[-1])
+    near, far = (float(step_seconds(model, hardware, placement, 1, context)) for context in (0, reach))
     prompts = step_seconds(model, hardware, placement, np.array(knots), prompt=True)
     return Coefficients(
         per_output_token=near,
         knots=knots,
         prompt_seconds=tuple(prompts.tolist()),
-        context=(far - near) / _CONTEXT,
+        context=(far - near) / reach,
     )
 
 
@@ -128,14 +154,15 @@ def step_seconds(
     """Seconds of one step over `tokens` new tokens of each of `batch` requests, each with `context` before them.
 
     Arrays of one shape give an array. A step is that of a `prompt` (else of a further token) where it has more than
-    one token, unless said otherwise.
+    one token, unless said otherwise. Constants of the hardware that are columns give a row for each of theirs.
     """
     shape = np.broadcast_shapes(np.shape(tokens), np.shape(context), np.shape(batch))
     new, before, requests = (
         np.broadcast_to(np.asarray(count, np.float64), shape).ravel() for count in (tokens, context, batch)
     )
     first = bool(np.any(new > 1)) if prompt is None else prompt
-    seconds = _Step(model, hardware, placement, new, before, requests, first).seconds().reshape(shape)
+    seconds = _Step(model, hardware, placement, new, before, requests, first).seconds()
+    seconds = seconds.reshape((*seconds.shape[:-1], *shape))
     return seconds if shape else float(seconds)
 
 
@@ -156,7 +183,7 @@ class _Step:
         between = (self.placement.stages - 1) * self._rows * model.hidden * ACTIVATION / hardware.network
         own = hardware.step + hardware.step_token * self._rows * self.prompt
         work = self._layers() + self._output() + between
-        return own + smooth_maximum(hardware.overlap, np.full_like(self.tokens, self._host()), work)
+        return own + smooth_maximum(hardware.overlap, self._host() * np.ones_like(self.tokens), work)
 
     def _host(self) -> float:
         """The host's launches. They are made while the device works."""

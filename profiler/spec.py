@@ -13,11 +13,12 @@ from typing import Any
 
 from profiler.architectures import Architecture, Experts, LatentAttention, architectures
 from profiler.config import ArchitectureError, Described, checked, read_config
+from profiler.predicted import STACK
 from stream.coefficients import load_tables
 
-__all__ = ["ALL", "KEYS", "named", "read_spec"]
+__all__ = ["KEYS", "named", "read_spec"]
 
-ALL = "all"
+_ALL = "all"
 
 _COUNTS = ("layers", "hidden", "heads", "ffn", "vocabulary", "kv_heads", "head_dim")
 _NEEDED = ("layers", "hidden", "heads", "ffn", "vocabulary")
@@ -35,7 +36,6 @@ KEYS = (*_COUNTS, *_FLAGS, *_MORE, *_EXPERTS, *_LATENT, "weights", "name")
 """What may be written out."""
 
 _ZERO = frozenset({"window", "window_layers", "layer_norms", "shared_ffn", "dense_layers", "q_rank"})
-_STACK = "h100-predicted"  # has a row for every shipped architecture, so that its aliases are theirs
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -44,7 +44,7 @@ def read_spec(spec: str, weights: str | None = None) -> tuple[Described, ...]:
 
     `weights` are how those of a config.json are kept, whatever it says of that.
     """
-    if spec == ALL:
+    if spec == _ALL:
         return tuple(Described(each) for each in architectures().values())
     path = Path(spec)
     if path.suffix == ".json" or path.is_file() or (spec and (path / "config.json").is_file()):
@@ -57,11 +57,11 @@ def named(name: str) -> Architecture:
     ends = {each.rpartition("/")[2]: architecture for each, architecture in architectures().items()}
     if name.lower() in ends:
         return ends[name.lower()]
-    tables = load_tables(stack=_STACK)
-    row = tables.row(_STACK, name, name.lower())
+    tables = load_tables(stack=STACK)  # has a row for every shipped architecture: its aliases are theirs
+    row = tables.row(STACK, name, name.lower())
     if row is not None and row.name in architectures():
         return architectures()[row.name]
-    near = tables.near(_STACK, name)
+    near = tables.near(STACK, name)
     hint = f"; there are {', '.join(near)}" if near else ""
     raise ArchitectureError(
         f"--arch {name!r}: no shipped model, no file and no numbers{hint} (see profiler predict --help)"

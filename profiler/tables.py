@@ -11,14 +11,14 @@ from typing import Any
 from stream.runtime import Coefficients
 from stream.table_format import FORMAT, Row, Stack, TableError, parse_table
 
-__all__ = ["row_record", "significant", "stack_record", "table_text", "tables_text", "write_stack"]
+__all__ = ["rounded", "row_record", "significant", "table_text", "tables_text", "write_stack"]
 
 _ROW_DEPTH = 4  # "stacks", its name, "models", its name
 
 
 def table_text(stacks: Iterable[Stack]) -> str:
     """The text of a table file that holds these stacks (each with a name)."""
-    return tables_text({"format": FORMAT, "stacks": {stack.name: stack_record(stack) for stack in stacks}})
+    return tables_text({"format": FORMAT, "stacks": {stack.name: _stack_record(stack) for stack in stacks}})
 
 
 def write_stack(path: Path, stack: Stack) -> None:
@@ -31,7 +31,7 @@ def write_stack(path: Path, stack: Stack) -> None:
     before = _existing(path)
     stacks = dict(before["stacks"])
     old = stacks.get(stack.name, {"models": {}})
-    record = stack_record(stack)
+    record = _stack_record(stack)
     described = {**_described(old), **_described(record)}
     stacks[stack.name] = {**described, "models": {**old["models"], **record["models"]}}
     text = tables_text({**before, "stacks": stacks}).encode()
@@ -42,20 +42,6 @@ def write_stack(path: Path, stack: Stack) -> None:
 def tables_text(record: Mapping[str, Any]) -> str:
     """The text of a whole file as JSON has it, with "stacks" among its keys."""
     return _text(record, ()) + "\n"
-
-
-def stack_record(stack: Stack) -> dict[str, Any]:
-    """A stack as a file has it, without what goes without saying."""
-    described = {
-        "kind": None if stack.kind == "reference" else stack.kind,
-        "hardware": stack.hardware,
-        "software": stack.software,
-        "date": stack.date,
-        "source": stack.source,
-        "note": stack.note,
-        "dollars_per_accelerator_hour": stack.dollars_per_accelerator_hour,
-    }
-    return {**_given(described), "models": {name: row_record(row) for name, row in stack.rows.items()}}
 
 
 def row_record(row: Row) -> dict[str, Any]:
@@ -80,21 +66,40 @@ def row_record(row: Row) -> dict[str, Any]:
     return _given(fields)
 
 
-def significant(numbers: Coefficients, digits: int) -> Coefficients:
-    """The same to so many significant digits (rounding keeps F monotone)."""
+def significant(number: float, digits: int) -> float:
+    """The number to so many significant digits."""
+    return float(f"{number:.{digits}g}")
 
-    def rounded(number: float) -> float:
-        return float(f"{number:.{digits}g}")
+
+def rounded(numbers: Coefficients, digits: int) -> Coefficients:
+    """The same coefficients to so many significant digits (rounding keeps F monotone)."""
+
+    def short(number: float) -> float:
+        return significant(number, digits)
 
     growth = numbers.quadratic
     return replace(
         numbers,
-        per_output_token=rounded(numbers.per_output_token),
-        prompt_seconds=tuple(map(rounded, numbers.prompt_seconds)),
-        overhead=rounded(numbers.overhead),
-        context=rounded(numbers.context),
-        quadratic=growth and (rounded(growth[0]), rounded(growth[1]), rounded(growth[2])),
+        per_output_token=short(numbers.per_output_token),
+        prompt_seconds=tuple(map(short, numbers.prompt_seconds)),
+        overhead=short(numbers.overhead),
+        context=short(numbers.context),
+        quadratic=growth and (short(growth[0]), short(growth[1]), short(growth[2])),
     )
+
+
+def _stack_record(stack: Stack) -> dict[str, Any]:
+    """A stack as a file has it, without what goes without saying."""
+    described = {
+        "kind": None if stack.kind == "reference" else stack.kind,
+        "hardware": stack.hardware,
+        "software": stack.software,
+        "date": stack.date,
+        "source": stack.source,
+        "note": stack.note,
+        "dollars_per_accelerator_hour": stack.dollars_per_accelerator_hour,
+    }
+    return {**_given(described), "models": {name: row_record(row) for name, row in stack.rows.items()}}
 
 
 def _existing(path: Path) -> dict[str, Any]:

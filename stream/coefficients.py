@@ -122,16 +122,17 @@ def load_tables(
     """Read tables; raise TableError, one clear line, for whatever is wrong with them.
 
     Without `paths` these are the shipped ones; paths given replace them, and of several the later wins per
-    model. A file whose rows belong to no named stack gives them to `stack` or else, where other files name
-    stacks, to the leading one of those, or else to a stack called by the (first such) file's stem. The leading
-    stack is `stack`, else the only one, else a100-megatron. `aliases` come on top of the shipped ones, `assume` is
+    model. A path that is no file but the name of a shipped stack means that one's file. A file whose rows belong
+    to no named stack gives them to `stack` or else, where other files name stacks, to the leading one of those, or
+    else to a stack called by the (first such) file's stem. The leading stack is `stack`, else the only one, else
+    a100-megatron. `aliases` come on top of the shipped ones, `assume` is
     for names that have none; both map a served name to a row or an alias of one. A denoised stack may lead only
     with `any_kind`, which is for asking what it says.
     """
     if interpolation not in INTERPOLATIONS:
         raise TableError(f"interpolation: expected {' or '.join(INTERPOLATIONS)}, found {interpolation!r}")
     shipped = tuple(_SHIPPED / f"{name}.json" for name in _SHIPPED_STACKS)
-    files = [(Path(path), _read(Path(path), number)) for number, path in enumerate(paths or shipped)]
+    files = [(path, _read(path, number)) for number, path in enumerate(map(_file, paths or shipped))]
     stacks = _merge(files, stack)
     reference = _leading(stacks, stack)
     if stacks[reference].kind != "reference" and not any_kind:
@@ -140,6 +141,13 @@ def load_tables(
     references = (each for each in stacks.values() if each.kind == "reference")
     _check("assume", "assume", assume or {}, _row_names(references), known)
     return _tables(stacks, reference, known, assume or {}, interpolation)
+
+
+def _file(path: str | Path) -> Path:
+    """The file that is meant: itself, or where there is none of that name, that of the shipped stack so called."""
+    path = Path(path)
+    is_shipped = path.name in _SHIPPED_STACKS and not path.exists()
+    return _SHIPPED / f"{path.name}.json" if is_shipped else path
 
 
 def _read(path: Path, number: int) -> TableFile:
@@ -227,12 +235,19 @@ def _merge(files: Iterable[tuple[Path, TableFile]], asked: str | None) -> dict[s
 def _leading(stacks: Mapping[str, Stack], asked: str | None) -> str:
     if asked is not None:
         if asked not in stacks:
-            raise TableError(f"unknown stack {asked!r}: there are {', '.join(stacks)}", "stack")
+            raise TableError(f"unknown stack {asked!r}: there are {', '.join(stacks)}{_replaced(asked)}", "stack")
         return asked
     if len(stacks) > 1 and DEFAULT_STACK not in stacks:
         choice = f"choose the leading one (--stack, or stack in a configuration): {', '.join(stacks)}"
         raise TableError(f"several stacks, {choice}", "tables")
     return DEFAULT_STACK if DEFAULT_STACK in stacks else next(iter(stacks))
+
+
+def _replaced(asked: str) -> str:
+    """What to do where a shipped stack is asked for beside tables of one's own."""
+    if asked not in _SHIPPED_STACKS:
+        return ""
+    return f"; tables given replace the shipped ones: give {asked} as a table too (--table {asked})"
 
 
 def _never_a_reference(stacks: Mapping[str, Stack], name: str) -> str:

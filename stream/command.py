@@ -58,7 +58,7 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="a coefficient table in place of the shipped ones; of several, the later wins per model",
+        help="a table (or shipped stack) in place of the shipped ones; of several, the later wins per model",
     )
     parser.add_argument(
         "--interpolation",

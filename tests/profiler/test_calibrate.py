@@ -67,6 +67,24 @@ def test_a_few_runtimes_that_are_far_off_do_no_harm() -> None:
     assert np.abs(runtimes(other, two) / other.seconds - 1).max() < 0.05
 
 
+def test_a_model_with_one_run_counts_as_one() -> None:
+    samples = invented()
+    single = samples[1].where(np.arange(18) == 7)
+    wrong = replace(single, model="one", seconds=single.seconds * 2)
+    found, alone = (calibrate(each, A100) for each in ([*samples, wrong], samples))
+    other = measure(shape(48, 6144), alone, 1)
+    assert np.abs(runtimes(other, found) / other.seconds - 1).max() < 0.01
+
+
+def test_constants_in_columns_are_as_many_stacks() -> None:
+    [one, *_] = on("a100")
+    column: Any = np.array([[0.5e-3], [1e-3]])
+    both = runtimes(one, replace(A100, host_layer=column))
+    assert both.shape == (2, len(one.seconds))
+    for row, host in zip(both, (0.5e-3, 1e-3), strict=True):
+        assert row == pytest.approx(runtimes(one, replace(A100, host_layer=host)))
+
+
 def test_what_the_start_says_of_fitted_constants_leaves_no_trace() -> None:
     [one, two, *_] = on("a100")
     wrong: dict[str, Any] = dict.fromkeys(A100.fitted, 0.123)
@@ -164,6 +182,13 @@ def test_a_few_runtimes_that_cannot_be_do_not_change_the_degree() -> None:
     assert plausible(replace(samples, seconds=samples.seconds / 30), A100).tensor > 1
     # Seconds in another unit are not a matter of degrees.
     assert plausible(replace(samples, seconds=samples.seconds / 1e6), A100).tensor == 1
+
+
+def test_runtimes_that_are_not_known_say_nothing_of_degrees() -> None:
+    for name, model, _, mended in DEGREES:
+        [found] = [each for each in on(name) if each.model == model]
+        blank = replace(found, seconds=np.full(len(found.seconds), np.inf))
+        assert plausible(blank, hardware(name)).tensor == mended
 
 
 def test_without_an_architecture_a_degree_stands() -> None:

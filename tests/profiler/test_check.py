@@ -10,7 +10,7 @@ from hypothesis import given
 
 from profiler.check import check_table
 from profiler.cli import main
-from profiler.drift import POINTS
+from profiler.drift import Change
 from profiler.published import NUMBERS, known_violations
 from profiler.shipped import shipped_stacks
 from profiler.tables import table_text
@@ -82,7 +82,7 @@ BROKEN = {
     "interval the wrong way": ({"intervals": {"runtime": [1.2, 0.9]}}, "error", "interval"),
     "no interval": ({"intervals": {"runtime": 0.1}}, "error", "interval"),
     "no level": ({"intervals": {"runtime": [0.9, 1.1], "level": 80}}, "error", "interval"),
-    "prediction without error": ({"provenance": "predicted", "fit_error": None}, "error", "error-missing"),
+    "prediction without error": ({"provenance": "predicted", "fit_error": None}, "warning", "error-missing"),
     "prediction without interval": ({"provenance": "predicted", "intervals": None}, "error", "error-missing"),
     "a bad fit": ({"fit_error": 0.3}, "warning", "error-large"),
     "impossible errors": ({"fit": FIT | {"max_error": 0.0}}, "error", "error-impossible"),
@@ -200,7 +200,7 @@ def test_drift_tells_rows_added_removed_and_how_far_the_others_moved() -> None:
     assert drift.changed["m2"].described == ("note",)
     assert [(each.row, each.text) for each in report.findings] == [
         ("m0", "the row is gone"),
-        ("m1", f"T(128, 128) changed by +9.91%, the most of {len(POINTS)} points"),
+        ("m1", "T(128, 128) changed by +9.91%, the most of 3 points"),
         ("m2", "note changed"),
     ]
 
@@ -209,6 +209,45 @@ def test_an_older_version_without_a_name_is_compared_all_the_same() -> None:
     bare = table()["stacks"]["mine"]["models"]
     assert found(table(), bare) == []
     assert found(table({"accelerators": 2}), bare) == [("warning", "drift", "accelerators changed")]
+
+
+def moved(new: dict[str, Any], old: dict[str, Any]) -> Change:
+    report = check_table(json.dumps(table(new)).encode(), "n.json", (json.dumps(table(old)).encode(), "o.json"))
+    drift = report.stacks[0].drift
+    assert drift
+    return drift.changed["m0"]
+
+
+def test_drift_is_not_asked_where_both_versions_only_extrapolate() -> None:
+    longer = prompts(p1=0.021, p64=0.022, p512=0.03, p1024=0.05, p8192=0.5)
+    change = {"runtime_per_output_token": 0.022}
+    assert [ratio is not None for ratio in moved(change, {}).ratios] == [True, True, True, False, False]
+    assert all(ratio is not None for ratio in moved(change | longer, {}).ratios)
+    assert all(ratio is not None for ratio in moved(change, longer).ratios)
+
+
+def test_a_change_that_shows_at_no_point_is_told_all_the_same() -> None:
+    short, shorter = prompts(p1=0.021, p600=0.03), prompts(p1=0.021, p600=0.031)
+    assert moved(shorter, short).text == (
+        "T(512, 32) changed by +0.13%, the most of 3 points; F(600) changed by +3.33%, the most of all profiled sizes"
+    )
+    peak = prompts(p1=0.02, p60=0.03, p64=0.03, p512=0.04)
+    told = moved(peak, peak | prompts(p1=0.02, p60=0.033, p64=0.03, p512=0.04))
+    assert (told.moved, told.knot) == (True, (60, pytest.approx(1 / 1.1)))
+    assert told.text == "F(60) changed by -9.09%, the most of all profiled sizes"
+    beyond = moved({"quadratic": [0, 1e-5, 0]}, {"quadratic": [0, 2e-5, 0]})
+    assert (beyond.moved, beyond.text) == (False, "coefficients changed, though no runtime that was compared")
+
+
+def test_stacks_of_other_names_are_compared_only_where_each_file_holds_one() -> None:
+    here, there = table(), table({"accelerators": 2})
+    there["stacks"]["other"] = there["stacks"].pop("mine")
+    assert found(here, there) == [("warning", "drift", "accelerators changed")]
+    both = table()
+    both["stacks"]["another"] = both["stacks"]["mine"]
+    nothing = "nothing was compared with the older version, no stack has the same name in both: "
+    assert found(both, there) == [("warning", "drift", f"{nothing}another, mine here, other there")]
+    assert found(there, both) == [("warning", "drift", f"{nothing}other here, mine, another there")]
 
 
 def test_a_stack_that_is_gone_is_told() -> None:
@@ -242,12 +281,25 @@ def write(folder: Path, name: str, content: Any) -> str:
 def test_without_a_table_all_shipped_ones_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys)
     assert status == 0
-    assert [line for line in out.splitlines() if line.endswith("violations")] == [
-        "0 errors, 0 warnings, 15 known violations",
-        "0 errors, 0 warnings, 20 known violations",
+    assert [line for line in out.splitlines() if " known violations" in line] == [
+        "0 errors, 0 warnings, 15 known violations (--verbose lists them)",
+        "0 errors, 0 warnings, 20 known violations (--verbose lists them)",
         "0 errors, 0 warnings, 0 known violations",
-        "0 errors, 0 warnings, 45 known violations",
+        "0 errors, 0 warnings, 45 known violations (--verbose lists them)",
     ]
+    assert [line for line in out.splitlines() if line.startswith("known")][:2] == [
+        "known    19 of 19 rows say nothing of their error (fit_error, intervals), as published",
+        "known    F falls at 14 places, as published",
+    ]
+
+
+def test_known_violations_are_listed_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = run(capsys, "--verbose", "v100-megatron")[1].splitlines()
+    assert sum(line.startswith("known ") for line in lines) == 45
+    assert "known    openai/davinci: F falls from 0.117 s at 32 prompt tokens to 0.082 s at 64" in lines
+    assert lines[-1] == "0 errors, 0 warnings, 45 known violations"
+    told = json.loads(run(capsys, "--json", "v100-megatron")[1])
+    assert len(told["tables"][0]["findings"]) == told["known"] == 45
 
 
 def test_the_status_tells_errors_from_warnings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -305,6 +357,16 @@ def test_the_older_version_is_summed_up(capsys: pytest.CaptureFixture[str], tmp_
     _, out, _ = run(capsys, write(tmp_path, "new.json", table({}, {})), "--against", old)
     assert (
         "against the older version: 1 row added (m1), 0 removed, 0 changed (0 in their runtimes), 1 as they were" in out
+    )
+    renamed = table()
+    renamed["stacks"]["was"] = renamed["stacks"].pop("mine")
+    _, out, _ = run(capsys, str(tmp_path / "new.json"), "--against", write(tmp_path, "was.json", renamed))
+    assert "against the older version, there called was: 1 row added (m1)" in out
+    del renamed["stacks"]["was"]["models"]["m0"]["provenance"]
+    renamed["stacks"]["x"] = renamed["stacks"]["was"]
+    _, out, _ = run(capsys, write(tmp_path, "two.json", renamed), "--against", str(tmp_path / "new.json"))
+    assert (
+        "warning  nothing was compared with the older version, no stack has the same name in both: was, x here" in out
     )
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -13,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.cli import main
-from profiler.compare import PAPER_MODELS, PAPER_STACKS, CompareError, compare
+from profiler.compare import PAPER_MODELS, PAPER_STACKS, CompareError, bounds, compare, rows_of
+from profiler.compare_plot import DRAWN, figures
+from profiler.plot import COLOURS, Figure
 from profiler.trace import TraceError, read_trace
-from stream.coefficients import load_tables
+from stream.coefficients import Tables, load_tables
 from stream.table_format import stack_to_json
 
 ROOT = Path(__file__).parents[2]
@@ -91,16 +94,19 @@ def test_text_holds_both_stacks_side_by_side(capsys: pytest.CaptureFixture[str])
     lines = out.splitlines()
     assert lines[0] == "512 prompt tokens, 64 output tokens"
     assert lines[1].split() == list(PAPER_STACKS)
-    assert lines[2].split() == ["model", *["seconds", "rank", "$/1,000", "rank"] * 2]
-    assert lines[11].split() == ["openai/davinci", "5.281", "9", "48.069", "9", "6.663", "9", "90.617", "9"]
+    assert lines[2].split() == ["model", *["seconds", "n", "rank", "$/1,000", "requests", "rank"] * 2]
+    assert lines[11].split() == [
+        "openai/davinci", "5.281", "8", "9", "48.069", "9", "6.663", "16", "9", "90.617", "9",
+    ]  # fmt: skip
+    assert lines[13].startswith("seconds are of models on 1 to 48 accelerators (n), each as it was run: ")
     proxy = "numbers of another model's measurement (proxies): cohere/xlarge-20220609 ="
-    assert lines[13].startswith(f"a100-megatron: {proxy} anthropic/stanford-online-all-v4-s3")
+    assert lines[14].startswith(f"a100-megatron: {proxy} anthropic/stanford-online-all-v4-s3")
     assert {len(line) for line in lines[2:13]} == {len(lines[2])}
 
 
 def test_order_is_by_dollars_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
-    [comparison] = told(capsys, "--sort", "dollars", "--stack", "a100-megatron")["comparisons"]
-    assert [row["dollars_rank"] for row in comparison["rows"]] == [1, 2, 3, 4, 4, 6, 7, 8, 9, 10]
+    [comparison] = told(capsys, "--sort", "dollars")["comparisons"]
+    assert [row["dollars_rank"] for row in comparison["rows"]][:10] == [1, 2, 3, 4, 4, 6, 7, 8, 9, 10]
     assert [row["model"] for row in comparison["rows"]][5:7] == ["together/yalm", "together/bloom"]
 
 
@@ -189,9 +195,85 @@ def test_a_model_that_one_stack_lacks_leaves_a_gap(capsys: pytest.CaptureFixture
     stacks = ["--stack", "a100-megatron", "--stack", "v100-megatron"]
     _, out, _ = run(capsys, *stacks, "--model", "opt-66b", "--model", "davinci")
     assert [line.split() for line in out.splitlines() if line.startswith("opt-66b")] == [
-        ["opt-66b", f"{0.126 + 63 * 0.055:.3f}", "1", "-", "-"]
+        ["opt-66b", f"{0.126 + 63 * 0.055:.3f}", "-", "1", "-", "-"]
     ]
-    assert "a100-megatron: no dollars where accelerators or their price are not known" in out
+    told_so = "a100-megatron: no dollars where the number of accelerators is not known (opt-66b): a --table whose rows"
+    assert f"{told_so} have `accelerators` gives it\n" in f"{out}\n"
+    assert "price" not in out
+
+
+# --- what is known, and how to give what is not
+
+
+def test_accelerators_are_told_wherever_they_are_known(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "--stack", "h100-predicted", "--model", "llama-3.1-8b", "--model", "llama-3.1-405b")
+    rows = [line.split() for line in out.splitlines() if line.startswith("llama")]
+    stack = TABLES.stacks["h100-predicted"]
+    known = [stack.rows[f"meta-llama/{row[0]}"].accelerators for row in rows]
+    assert [row[-3] for row in rows] == [str(number) for number in known]
+    assert f"seconds are of models on {min(filter(None, known))} to {max(filter(None, known))} accelerators (n)" in out
+    _, out, _ = run(capsys, "--stack", "h100-predicted", "--model", "llama-3.1-8b")
+    assert "seconds are of models" not in out
+
+
+def test_a_price_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--stack", "h100-predicted", "--stack", "a100-megatron", "--model", "davinci", "--model", "llama-3.1-70b"]
+    _, out, _ = run(capsys, *chosen)
+    assert "h100-predicted: no dollars where the price of an accelerator-hour is not known: --dollars-per-hour " in out
+    assert "number of accelerators is not known" not in out
+    given = ["--dollars-per-hour", "h100-predicted=9", "--dollars-per-hour", "h100-predicted=2.5"]
+    found = told(capsys, *chosen, *given)
+    assert {name: said["dollars_per_accelerator_hour"] for name, said in found["stacks"].items()} == {
+        "h100-predicted": 2.5,
+        "a100-megatron": 4.096,
+    }
+    assert found["table_version"] == TABLES.version, "runtimes did not change"
+    for row in found["comparisons"][0]["rows"]:
+        hours = row["mean_runtime_seconds"] * row["accelerators"] / 3600
+        assert row["mean_dollars"] == pytest.approx(hours * row["dollars_per_accelerator_hour"])
+    assert "no dollars" not in run(capsys, *chosen, *given)[1]
+
+
+def test_without_a_choice_the_other_rows_are_pointed_to(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys)
+    rows = {name: len(stack.rows) for name, stack in TABLES.stacks.items()}
+    said = [
+        f"{rows['a100-megatron'] - 10} of a100-megatron (--stack a100-megatron)",
+        f"{rows['v100-megatron'] - 10} of v100-megatron (--stack v100-megatron)",
+        f"{rows['h100-predicted']} of h100-predicted (--stack h100-predicted)",
+        f"{rows['api-2022']} of api-2022 (--stack api-2022)",
+    ]
+    assert out.splitlines()[-1] == f"rows not shown: {', '.join(said)}"
+    for name, number in rows.items():
+        _, out, _ = run(capsys, "--csv", "--stack", name)
+        assert len(out.splitlines()) == 1 + number
+        assert "not shown" not in run(capsys, "--stack", name)[1]
+
+
+@given(st.sampled_from(sorted(TABLES.stacks["h100-predicted"].rows)), st.integers(0, 9000), st.integers(0, 900))
+def test_bounds_are_those_of_f_at_one_output_token_and_near_those_of_t_after_many(name: str, p: int, o: int) -> None:
+    row = TABLES.stacks["h100-predicted"].rows[name]
+    of = bounds(TABLES, "h100-predicted", row)
+    assert row.intervals
+    assert of
+    first, overall = row.intervals["runtime_for_prompt_tokens"], row.intervals["runtime"]
+    runtime = TABLES.runtime("h100-predicted", row)
+    assert of(p, 1) == pytest.approx([factor * runtime(p, 1) for factor in first])
+    both = [factor / runtime(p, o) for factor in of(p, o)]
+    for factor, *ends in zip(both, first, overall, strict=True):
+        assert min(ends) * (1 - 1e-9) <= factor <= max(ends) * (1 + 1e-9)
+    [each] = compare(TABLES, ["h100-predicted"], [name], {(p, o): 2})
+    assert (each.low_seconds, each.high_seconds) == pytest.approx(of(p, o))
+
+
+def test_bounds_without_an_interval_of_f_are_those_of_t() -> None:
+    row = TABLES.stacks["h100-predicted"].rows["meta-llama/llama-3.1-8b"]
+    only = replace(row, intervals={"runtime": [0.5, 2.0]})
+    of = bounds(TABLES, "h100-predicted", only)
+    assert of
+    assert of(512, 1) == pytest.approx([factor * TABLES.runtime("h100-predicted", row)(512, 1) for factor in (0.5, 2)])
+    assert bounds(TABLES, "h100-predicted", replace(row, intervals={"runtime_for_prompt_tokens": [0.5, 2]})) is None
+    assert bounds(TABLES, "api-2022", row) is None
 
 
 def test_ones_own_table_is_compared_with_shipped_ones(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -232,11 +314,59 @@ def test_a_plot_is_a_page_by_itself(capsys: pytest.CaptureFixture[str], tmp_path
     assert "llama-3.1-8b" in text
 
 
+def drawn(tables: Tables, stacks: list[str], by: str = "runtime") -> list[Figure]:
+    found = compare(tables, stacks, rows_of(tables, stacks), {(512, 64): 1})
+    return list(figures(tables, {64: found}, by))
+
+
+def test_a_plot_draws_what_can_be_told_apart_and_its_table_holds_all() -> None:
+    paper, predicted = drawn(TABLES, ["a100-megatron", "h100-predicted"])
+    assert paper.y_scale == predicted.y_scale
+    for figure, stack in ((paper, "a100-megatron"), (predicted, "h100-predicted")):
+        fastest = [each.model for each in compare(TABLES, [stack], rows_of(TABLES, [stack]), {(512, 64): 1})]
+        assert [each.label for each in figure.series] == fastest
+        assert [each.drawn for each in figure.series] == [n < DRAWN for n in range(len(fastest))]
+        looks = [(each.colour or 0) % COLOURS + COLOURS * each.dash for each in figure.series if each.drawn]
+        assert len(set(looks)) == DRAWN
+        assert f"Drawn are the fastest {DRAWN} of {len(fastest)} models; the table below holds all." in figure.note
+    assert "Numbers of another model's measurement (proxies): openai/curie = ai21/j1-large, " in paper.note
+    assert predicted.note.endswith("Predicted, not measured.\nBands hold 80%.")
+    assert "the cheapest 10 of 19" in drawn(TABLES, ["a100-megatron"], "dollars")[0].note
+    assert "Drawn" not in next(figures(TABLES, {1: compare(TABLES, PAPER_STACKS, PAPER_MODELS, {(1, 1): 1})}, "")).note
+
+
+def test_a_model_looks_the_same_in_every_figure() -> None:
+    looks = [
+        {each.label: (each.colour, each.dash) for each in figure.series if each.drawn}
+        for figure in drawn(TABLES, ["v100-megatron", "a100-megatron"])
+    ]
+    both = looks[0].keys() & looks[1].keys()
+    assert len(both) > 5
+    assert all(looks[0][model] == looks[1][model] for model in both)
+
+
 WRONG: dict[str, tuple[list[str], str]] = {
     "trace and point": (["--trace", "x", "--prompt-tokens", "1"], "give either --trace or --prompt-tokens and "),
     "no trace": (["--trace", "none.csv"], "none.csv: No such file or directory"),
     "no number": (["--output-tokens", "x"], "--output-tokens: expected a whole number of tokens, 0 or more, found 'x'"),
     "no stack": (["--stack", "x"], "unknown stack 'x': there are a100-megatron, v100-megatron, h100-predicted, "),
+    "own table": (
+        ["--table", "v100-megatron", "--stack", "h100-predicted"],
+        "unknown stack 'h100-predicted': there are v100-megatron; --table replaces the shipped ones, --table h100-pre",
+    ),
+    "price of no stack": (
+        ["--dollars-per-hour", "h100-predicted=2"],
+        "--dollars-per-hour h100-predicted=2: expected STACK=X, a stack that is compared and dollars: a100-megatron, v",
+    ),
+    "price alone": (["--dollars-per-hour", "2"], "--dollars-per-hour 2: expected STACK=X, a stack that is compared"),
+    "no price": (
+        ["--dollars-per-hour", "a100-megatron=-1"],
+        "--dollars-per-hour a100-megatron=-1: expected dollars, 0 or more, found '-1'",
+    ),
+    "price of text": (
+        ["--dollars-per-hour", "a100-megatron=$2"],
+        "--dollars-per-hour a100-megatron=$2: expected dollars",
+    ),
     "no table": (["--table", "none.json"], "none.json: cannot be read: No such file or directory"),
     "near": (["--model", "davinc"], "unknown model 'davinc' on a100-megatron, v100-megatron, h100-predicted: did you"),
     "elsewhere": (

@@ -211,7 +211,7 @@ OF_SHIPPED: dict[str, dict[str, Any]] = {
 def test_a_config_gives_the_architecture_that_ships(name: str) -> None:
     expected = SHIPPED[name]
     found = from_config(OF_SHIPPED[name], name, expected.source)
-    published = {"parameters": expected.parameters, "active_parameters": expected.active_parameters}
+    published: dict[str, Any] = {"parameters": expected.parameters, "active_parameters": expected.active_parameters}
     assert replace(found.architecture, **published) == expected
     assert found.notes == ()
 
@@ -719,6 +719,42 @@ def test_a_directory_a_file_and_a_second_file_beside_it(tmp_path: Path) -> None:
     other.write_text(json.dumps(LLAMA), encoding="utf-8")
     found = read_config(other).architecture
     assert (found.name, found.source) == ("org/model", str(other))
+
+
+NAMES = [
+    ("qwen/config.json", None, "qwen", False),
+    ("qwen/config.json", "Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-7B", True),
+    ("qwen/config.json", "/data/qwen", "qwen", False),
+    ("qwen/config.json", "./qwen/x", "qwen", False),
+    ("qwen/config.json", "gpt2", "qwen", False),
+    ("qwen/config.json", 7, "qwen", False),
+    ("my.json", None, "my", False),
+    ("a--b_config.json", "Qwen/Qwen2.5-7B", "a/b", True),
+    ("models--a--b/snapshots/12ab/config.json", None, "a/b", True),
+]
+
+
+@pytest.mark.parametrize(("file", "given", "name", "called"), NAMES)
+def test_what_a_model_is_called(tmp_path: Path, file: str, given: object, name: str, called: bool) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(json.dumps({**LLAMA, "_name_or_path": given}), encoding="utf-8")
+    found = read_config(tmp_path / file)
+    assert (found.architecture.name, found.called) == (name, called)
+
+
+@pytest.mark.parametrize(
+    ("keys", "longest"),
+    [
+        ({}, 131_072),
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"max_position_embeddings": None, "n_positions": 1024}, 1024),
+        ({"max_position_embeddings": 10**30}, None),
+        ({"max_position_embeddings": "many"}, None),
+    ],
+)
+def test_how_long_prompts_can_be(keys: dict[str, Any], longest: int | None) -> None:
+    config = {**LLAMA, "max_position_embeddings": 131_072, **keys}
+    assert from_config(config, "m", "x").longest == longest
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,13 @@ def test_commands(
     model = tmp_path / "models" / "mine"
     model.mkdir(parents=True)
     (model / "config.json").write_text(json.dumps(CONFIG))
+    (device,) = re.findall(r"^```json\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    (tmp_path / "l40s.json").write_text(device)
     monkeypatch.chdir(tmp_path)
     program, *arguments = shlex.split(COMMANDS[number])
     assert program == "profiler"
     assert main(arguments) == 0
-    assert "beta" in capfd.readouterr().out
+    assert ("rank" if arguments[0] == "compare" else "beta") in capfd.readouterr().out
 
 
 def test_the_commands_of_the_first_table_exist(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +62,7 @@ def test_the_code_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def test_every_stack_is_told_with_its_errors() -> None:
     for name, stack in stacks().items():
         assert f"`{name}`" in TEXT, name
-        left = stack.left_out.get("model")
+        left = stack.error_of("model")
         if left is not None and name.endswith("megatron"):
             row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{name}`"))
             assert f"model: {left.median:.1%}, {left.worst:.1%}" in row

@@ -11,6 +11,7 @@ from profiler.hardware import Hardware, HardwareError, hardware, stacks
 CONTENT = json.loads((Path(__file__).parents[2] / "profiler" / "hardware.json").read_bytes())
 STACKS = stacks()
 TIMES = ("host_layer", "host_reduce", "step", "step_token", "launch", "attention_launch", "experts_launch", "small")
+WORDS = {"model", "model and its twins", "tensor-parallel degree", "shapes of kernels"}
 EFFICIENCIES = ("read", "compute", "attention_read", "attention_compute", "experts_read", "experts_compute")
 
 
@@ -35,7 +36,8 @@ def test_what_is_not_known_is_said_with_what_there_is() -> None:
         hardware("tpu-v5")
     assert "'tpu-v5' is not known" in str(error.value)
     assert "\n" not in str(error.value)
-    assert all(name in str(error.value) for name in ["a100", "v100-megatron", "b200"])
+    assert "there are a100-megatron (also a100), v100-megatron (also v100), a100-vllm-2023, " in str(error.value)
+    assert all(hint in str(error.value) for hint in ["b200", "profiler fit needs none", "FILE.json"])
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
@@ -48,10 +50,12 @@ def test_every_stack_is_whole_and_plausible(stack: Hardware) -> None:
     assert stack.sharpness >= 1
     assert (stack.host_layer > 0) == ("no CUDA graphs" in stack.software)
     assert stack.calibrated <= bool(stack.calibrated_on)
-    for error in stack.left_out.values():
+    for error in stack.left_out:
         low, high = error.interval
         assert 0 < low < 1 < high
         assert 0 < error.median <= error.worst
+        assert stack.error_of(error.of, error.part) is error
+        assert error.what in {*WORDS, *(f"{word}, first token" for word in WORDS)}
 
 
 @pytest.mark.parametrize("name", STACKS)

@@ -83,6 +83,17 @@ def test_a_series_needs_a_place_for_every_value() -> None:
         page([Figure("f", [1, 2], [Series("s", [1])])])
 
 
+def test_figures_of_one_scale_share_their_axis() -> None:
+    low, high = Series("low", [1, 2], [0.5, 1], [2, 3]), Series("high", [90, 100])
+    only_listed = Series("listed", [1e6, 1e7], drawn=False)
+    figures = [Figure("f", [1, 2], [series, only_listed], y_scale="s") for series in (low, high)]
+    found = held(page([*figures, Figure("alone", [1, 2], [low], y_scale="t"), Figure("own", [1, 2], [low])]))
+    assert [figure["y_range"] for figure in found] == [[0.5, 100], [0.5, 100], None, None]
+    assert [figure["log_y"] for figure in found] == [True, True, False, False]
+    assert [series["drawn"] for series in found[0]["series"]] == [True, True, True, False]
+    assert found[0]["data"][-1] == [1e6, 1e7], "its table has it"
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chromium]:
     if FOUND is None:
@@ -126,5 +137,74 @@ def test_chromium_draws_it(browser: Chromium, tmp_path: Path, dark: bool) -> Non
             )
             assert shown.problems == []
             assert len(shown.loaded) == 1
+
+    run(scenario())
+
+
+LEGEND = "[...document.querySelectorAll('section:first-child .u-series')].filter(row => row.checkVisibility({visibilityProperty: true}))"
+SCALE = "charts.map(each => [each.plot.scales.y.min, each.plot.scales.y.max])"
+
+
+def test_a_legend_has_values_only_where_the_pointer_is(browser: Chromium, tmp_path: Path) -> None:
+    broken = Series("broken", [3, 3, 3], dash=True)
+    write_page(tmp_path / "plot.html", [Figure("8x7b", [1, 10, 1000], [CURVE, CLOUD, broken])], "one")
+
+    async def scenario() -> None:
+        async with browser.page((tmp_path / "plot.html").as_uri(), width=1400) as shown:
+            await shown.wait("document.documentElement.dataset.drawn === '1'")
+            labels = await shown.run(f"{LEGEND}.map(row => row.innerText.trim())")
+            assert labels == ["fit", "measured", "broken"]
+            dashes = f"{LEGEND}.map(row => row.querySelector('svg > *').getAttribute('stroke-dasharray'))"
+            assert await shown.run(dashes) == [None, None, "6 4"]
+            height = "document.documentElement.scrollHeight"
+            before = await shown.run(height)
+            await shown.run("charts[0].plot.setCursor({left: 1, top: 50})")
+            await shown.wait("document.querySelector('.uplot.hovered') !== null")
+            values = f"{LEGEND}.map(row => [...row.children].map(each => each.innerText.trim()))"
+            pointed = [["prompt tokens", "1"], ["fit", "1"], ["measured", "0.95"], ["broken", "3"]]
+            assert await shown.run(values) == pointed
+            assert await shown.run(height) == before
+            await shown.run("charts[0].plot.setCursor({left: -10, top: -10})")
+            await shown.wait(f"{LEGEND}.length === 3")
+            await shown.run("charts[0].plot.setSeries(3, {show: false})")
+            assert await shown.run("charts[0].plot.series.map(each => each.show)") == [
+                True,
+                False,
+                False,
+                False,
+                True,
+                True,
+            ]
+            assert shown.problems == []
+
+    run(scenario())
+
+
+def test_charts_have_the_room_and_the_scales_they_need(browser: Chromium, tmp_path: Path) -> None:
+    one, two = Series("one", [5, 6]), Series("two", [7, 9])
+    stacks = [Figure("f", [1, 2], [series], y_scale="s") for series in (one, two)]
+    write_page(tmp_path / "plot.html", [*stacks, Figure("below", [1, 2], [Series("s", [-1, 5])])])
+    write_page(tmp_path / "single.html", [Figure("f", [1, 2], [one])])
+    width = (
+        "document.querySelector('canvas').getBoundingClientRect().width / document.querySelector('main').clientWidth"
+    )
+
+    async def scenario() -> None:
+        async with browser.page((tmp_path / "plot.html").as_uri(), width=1400) as shown:
+            await shown.wait("document.documentElement.dataset.drawn === '3'")
+            first, second, third = await shown.run(SCALE)
+            assert first == second == [0, pytest.approx(9.45)]
+            assert third[0] < -1
+            assert await shown.run(width) < 0.5
+            ligatures = "getComputedStyle(document.querySelector('.u-legend .u-label')).fontVariantLigatures"
+            assert await shown.run(ligatures) == "none"
+            tops = await shown.run(
+                "[...document.querySelectorAll('.chart')].map(each => each.getBoundingClientRect().top)"
+            )
+            assert tops[0] == tops[1] < tops[2]
+        async with browser.page((tmp_path / "single.html").as_uri(), width=1400) as shown:
+            await shown.wait("document.documentElement.dataset.drawn === '1'")
+            assert await shown.run(width) > 0.95
+            assert await shown.run(SCALE) == [[0, pytest.approx(6.3)]]
 
     run(scenario())

@@ -17,8 +17,8 @@ from profiler.bands import SERVED, Band, band
 from profiler.cli import main
 from profiler.config import ArchitectureError
 from profiler.hardware import Hardware, LeftOut, hardware, stacks
-from profiler.predict import DTYPES, predict, predicted_stack
-from profiler.roofline import place, weight_bytes
+from profiler.predict import predict, predicted_stack
+from profiler.roofline import KNOTS, Placement, divides, place, step_seconds, weight_bytes
 from profiler.spec import written_out
 from profiler.tables import table_text
 from stream.coefficients import load_tables
@@ -92,7 +92,7 @@ def test_fewer_bytes_are_read_faster() -> None:
     ]
     assert seconds == sorted(seconds, reverse=True)
     assert seconds[2] < 0.6 * seconds[0]
-    assert set(DTYPES) == {"bf16", "fp16", "fp8", "int8", "int4", "mxfp4"}
+    assert predict(LLAMA, h100, weights="fp16").row() == predict(LLAMA, h100).row(), "16 bits are 16 bits"
 
 
 def test_what_a_reader_has_to_know_is_noted() -> None:
@@ -105,7 +105,7 @@ def test_what_a_reader_has_to_know_is_noted() -> None:
     assert large.notes == ("said before", "does not fit the memory of 1 of these devices")
     assert not large.fits
     assert large.row("mine").note == (
-        "1 x NVIDIA H100 SXM 80 GB (tensor parallel 1), bf16 weights. said before."
+        "1 x NVIDIA H100 SXM 80 GB (tensor parallel 1), 16-bit weights. said before."
         " does not fit the memory of 1 of these devices"
     )
 
@@ -175,22 +175,110 @@ def test_the_band_is_wider_where_less_was_measured() -> None:
 
 
 def test_the_band_is_that_of_models_left_out_of_the_calibration() -> None:
-    measured = replace(hardware("a100"), left_out={"model": LeftOut("model", 0.02, 0.08, (0.95, 1.06))})
+    models = LeftOut("model", "all", 0.02, 0.08, (0.95, 1.06))
+    measured = replace(hardware("a100"), left_out=(models,))
     alike = replace(LLAMA, kv_heads=LLAMA.heads)
     assert band(alike, measured).runtime == (0.95, 1.06)
     assert band(alike, measured).median == 0.02
     assert width(LLAMA, measured) > width(alike, measured), "no model measured there had grouped heads"
     assert width(MIXTRAL, measured) > width(LLAMA, measured)
-    first = LeftOut("first token of a model", 0.05, 0.2, (0.85, 1.2))
-    both = replace(measured, left_out={first.what: first, **measured.left_out})
+    both = replace(measured, left_out=(LeftOut("model", "first", 0.05, 0.2, (0.85, 1.2)), models))
     assert (band(alike, both).prompt, band(alike, both).runtime) == ((0.85, 1.2), (0.95, 1.06))
-    degrees = replace(measured, left_out={"tensor-parallel": LeftOut("tensor-parallel", 0.05, 0.1, (0.95, 1.06))})
+    degrees = replace(measured, left_out=(replace(models, of="degree"),))
     assert width(LLAMA, degrees) > width(LLAMA, measured), "one model tells less of others"
-    nothing = band(LLAMA, replace(measured, left_out={}))
+    kernels = replace(measured, left_out=(replace(models, of="kernels"),))
+    nothing = band(LLAMA, replace(measured, left_out=()))
+    assert band(LLAMA, kernels) == nothing, "kernels do not tell of servers"
     assert nothing.median is None
     low, high = nothing.runtime
     assert low < 0.7
     assert high > 1.7
+
+
+@pytest.mark.parametrize("name", ["a100", "v100"])
+def test_the_band_is_the_honest_one_of_models_left_out_with_their_twins(name: str) -> None:
+    stack, alike = hardware(name), replace(LLAMA, kv_heads=LLAMA.heads)
+    whole, first, found = stack.error_of("shape"), stack.error_of("shape", "first"), band(alike, stack)
+    assert whole is not None
+    assert first is not None
+    assert (found.median, found.runtime, found.prompt) == (whole.median, whole.interval, first.interval)
+    assert width(alike, stack) > width(alike, replace(stack, left_out=tuple(stack.left_out[:2])))
+
+
+@pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+def test_the_band_of_gamma_is_its_own_and_wider(stack: Hardware) -> None:
+    for model in (LLAMA, MIXTRAL, replace(LLAMA, weights="fp8")):
+        found = band(model, stack)
+        assert found.intervals["context_seconds_per_token2"] == list(found.context)
+        assert found.context[0] < found.token[0]
+        assert found.context[1] > found.token[1]
+        assert (found.context[0] == 0) == (stack.host_layer > 0), "the host hides what context costs"
+
+
+# ---- devices that share a model
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "tensor", "can"),
+    [(32, 8, 1, True), (32, 8, 4, True), (32, 8, 16, True), (32, 8, 3, False), (28, 4, 7, False), (40, 10, 4, False)],
+)
+def test_devices_share_heads_evenly_or_not_at_all(heads: int, kv_heads: int, tensor: int, can: bool) -> None:
+    model = replace(LLAMA, heads=heads, kv_heads=kv_heads)
+    assert divides(model, tensor) is can
+    if can:
+        assert predict(model, STACKS["h100"], tensor=tensor).devices == tensor
+        return
+    with pytest.raises(ArchitectureError, match=f"{tensor} devices cannot share its {heads} attention heads"):
+        predict(model, STACKS["h100"], tensor=tensor)
+
+
+def test_a_model_is_placed_on_as_many_as_can_share_it() -> None:
+    odd = replace(MODELS["meta-llama/llama-3.1-70b"], heads=71, kv_heads=71)
+    assert place(odd, STACKS["h100"]) == Placement(1, 4)
+    assert place(replace(odd, heads=70, kv_heads=70), STACKS["h100"]) == Placement(2, 2)
+
+
+def test_more_devices_than_a_node_has_are_noted() -> None:
+    [note] = predict(LLAMA, STACKS["h100"], tensor=16).notes
+    assert note.startswith("16 devices are more than the 8 of a node")
+    assert predict(LLAMA, STACKS["h100"], tensor=8).notes == ()
+
+
+def test_what_fits_leaves_the_server_its_share() -> None:
+    tight = replace(STACKS["h100"], memory_bytes=weight_bytes(LLAMA) * 1.08)
+    assert not predict(LLAMA, tight, tensor=1).fits
+    assert predict(LLAMA, replace(tight, memory_bytes=weight_bytes(LLAMA) * 1.15), tensor=1).fits
+
+
+# ---- how long prompts can be
+
+
+@pytest.mark.parametrize(
+    ("longest", "knots"),
+    [
+        (None, KNOTS),
+        (10**7, KNOTS),
+        (131_072, KNOTS),
+        (2048, KNOTS[: KNOTS.index(2048) + 1]),
+        (1000, (*KNOTS[: KNOTS.index(768) + 1], 1000)),
+        (1, (1,)),
+    ],
+)
+def test_knots_end_where_the_model_does(longest: int | None, knots: tuple[int, ...]) -> None:
+    found = predict(LLAMA, STACKS["h100"], longest=longest)
+    assert found.coefficients.knots == knots
+    assert bool(found.notes) == (knots != KNOTS)
+    whole = predict(LLAMA, STACKS["h100"]).coefficients
+    shared = zip(found.coefficients.prompt_seconds[:-1], whole.prompt_seconds, strict=False)
+    assert all(here == there for here, there in shared)
+
+
+def test_gamma_is_that_of_contexts_there_can_be() -> None:
+    a100 = hardware("a100")
+    short = predict(LLAMA, a100, longest=1024).coefficients.context
+    near, far = (step_seconds(LLAMA, a100, Placement(1), 1, context) for context in (0, 1024))
+    assert short == pytest.approx((far - near) / 1024, rel=1e-3)
+    assert short < predict(LLAMA, a100).coefficients.context, "the host hides what a short context costs"
 
 
 # ---- the command
@@ -221,7 +309,7 @@ def test_all_models_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "--arch", "qwen3-8b", "--arch", SPEC, "--hardware", "h100", "--tensor-parallel", "8")
     assert "custom" in text
     text = run(capsys, "--arch", "llama-3.1-405b", "--arch", "qwen3-8b", "--hardware", "v100", "--tensor-parallel", "1")
-    assert text.endswith("\n\nDo not fit the memory: meta-llama/llama-3.1-405b\n")
+    assert text.endswith("\nNote: does not fit the memory of 1 of these devices: meta-llama/llama-3.1-405b\n")
 
 
 def test_json_has_the_row_and_what_it_stands_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,16 +342,42 @@ def test_a_config_json_from_disk(tmp_path: Path, capsys: pytest.CaptureFixture[s
     config |= {"num_key_value_heads": 8, "intermediate_size": 14_336, "vocab_size": 128_256}
     config |= {"quantization_config": {"quant_method": "awq", "bits": 4}}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    text = run(capsys, "--arch", str(tmp_path), "--hardware", "h100")
-    assert text.startswith(f"{tmp_path.name} on h100")
+    text = run(capsys, "--arch", str(tmp_path), "--hardware", "h100", "--name", "mine")
+    assert text.startswith("mine on h100")
     assert "int4 weights" in text
     assert "Note: model type 'brandnew' is not known: read by its keys alone." in text
     assert "quantised weights save reading only" in text
-    assert "bf16 weights" in run(capsys, "--arch", str(tmp_path), "--hardware", "h100", "--dtype", "bf16")
+    given = ["--arch", str(tmp_path), "--hardware", "h100"]
+    assert "16-bit weights" in run(capsys, *given, "--dtype", "bf16", "--name", "mine")
+    assert main(["predict", *given]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{tmp_path.name} on h100")
+    assert captured.err == (
+        f"profiler predict: the row is called {tmp_path.name!r}, after its file: --name gives it the name that it is"
+        " served under\n"
+    )
+
+
+def test_a_config_json_that_knows_its_name_and_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"model_type": "gpt2", "n_layer": 12, "n_embd": 768, "n_head": 12, "vocab_size": 50_257}
+    config |= {"n_positions": 1024, "_name_or_path": "openai-community/gpt2"}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    table = tmp_path / "t.json"
+    text = run(capsys, "--arch", str(tmp_path), "--hardware", "a100", "--out", str(table))
+    assert text.startswith("openai-community/gpt2 on a100-megatron")
+    assert "F(512)" in text
+    assert "F(2048)" not in text
+    assert "made for 1,024 tokens at most: F ends there" in text
+    [stack] = read_table(table).stacks
+    assert stack.rows["openai-community/gpt2"].coefficients.last_knot == 1024
+    text = run(capsys, "--arch", str(tmp_path), "--arch", "qwen3-8b", "--hardware", "a100")
+    assert " - " in text.splitlines()[3]
+    assert text.endswith("Note: made for 1,024 tokens at most: F ends there: openai-community/gpt2\n")
 
 
 WRONG = {
     "hardware": (["--arch", "qwen3-8b", "--hardware", "h300"], "hardware 'h300' is not known: there are a100-megatron"),
+    "shared": (["--arch", "qwen3-8b", "--hardware", "h100", "--tensor-parallel", "3"], "3 devices cannot share its 32"),
     "arch": (["--arch", "qwen4-8b", "--hardware", "h100"], "no shipped model, no file and no numbers; there are qwen"),
     "name": (["--arch", "all", "--hardware", "h100", "--name", "x"], "--name names one model"),
     "mxfp4": (["--arch", "qwen3-8b", "--hardware", "h100", "--dtype", "mxfp4"], "mxfp4 is a form of experts"),
@@ -306,7 +420,7 @@ def test_kernels_of_other_devices_are_those_of_a_faster_or_slower_one(name: str)
     there, h100 = STACKS[name], STACKS["h100"]
     assert there.calibrated
     assert "no server was measured" in there.calibrated_on
-    assert all(0 < error.median < 0.2 for error in there.left_out.values())
+    assert all(0 < error.median < 0.2 for error in there.left_out)
     efficiencies = (
         "read",
         "compute",

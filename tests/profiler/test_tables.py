@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.tables import row_record, significant, table_text, tables_text, write_stack
+from profiler.tables import rounded, row_record, table_text, tables_text, write_stack
 from stream.runtime import Coefficients
 from stream.table_format import Fit, Row, Stack, TableError, parse_table, read_table
 
@@ -172,5 +172,5 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
 
 
 def test_significant_digits() -> None:
-    rounded = significant(Coefficients(1 / 3, (1, 9), (2 / 3, 200 / 3), 1e-9 / 3, 0.0, (0.0, 1 / 3, 1e-5 / 3)), 4)
-    assert rounded == Coefficients(0.3333, (1, 9), (0.6667, 66.67), 3.333e-10, 0.0, (0.0, 0.3333, 3.333e-6))
+    found = rounded(Coefficients(1 / 3, (1, 9), (2 / 3, 200 / 3), 1e-9 / 3, 0.0, (0.0, 1 / 3, 1e-5 / 3)), 4)
+    assert found == Coefficients(0.3333, (1, 9), (0.6667, 66.67), 3.333e-10, 0.0, (0.0, 0.3333, 3.333e-6))

@@ -281,6 +281,10 @@ def test_wrong_questions_are_one_clear_line(tmp_path: Path) -> None:
         ("missing.json: cannot be read: No such file or directory", {"paths": [tmp_path / "missing.json"]}),
         ("is a directory; expected a coefficient table", {"paths": [tmp_path]}),
         ("unknown stack 'z': there are x, y", {"paths": [path], "stack": "z"}),
+        (
+            "unknown stack 'h100-predicted': there are x, y; tables given replace the shipped ones: give h100-predicted",
+            {"paths": [path], "stack": "h100-predicted"},
+        ),
         ("several stacks, choose the leading one (--stack, or stack in a configuration): x, y", {"paths": [path]}),
         (
             "stack 'api-2022' is denoised, which is never a reference: choose one of a100",
@@ -298,6 +302,16 @@ def test_wrong_questions_are_one_clear_line(tmp_path: Path) -> None:
     for expected, question in cases:
         with pytest.raises(TableError, match=re.escape(expected)):
             load_tables(**question)
+
+
+def test_a_shipped_stack_is_a_table_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = write(tmp_path, "own.json", {"stacks": {"x": {"models": {"a": row()}}}})
+    tables = load_tables([own, Path("h100-predicted")], stack="h100-predicted")
+    assert list(tables.stacks) == ["x", "h100-predicted"]
+    assert tables.stacks["h100-predicted"].rows == load_tables().stacks["h100-predicted"].rows
+    write(tmp_path, "h100-predicted", {"a": row()})
+    assert list(load_tables([Path("h100-predicted")]).stacks["h100-predicted"].rows) == ["a"], "a file goes before"
 
 
 def test_a_denoised_stack_can_be_asked_but_never_referred_to() -> None:
