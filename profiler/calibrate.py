@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from profiler.hardware import Hardware, hardware, stacks
+from profiler.hardware import Hardware, device_name, hardware, stacks
 from profiler.roofline import Placement, step_seconds, weight_bytes
 from profiler.samples import Measured, plain
 
@@ -117,7 +117,8 @@ def stack_of(measured: Sequence[Measured], name: str | None = None) -> Hardware:
     constants it ships with, are nearest. Raises HardwareError for a hardware that is not known.
     """
     name = name or measured[0].hardware
-    device = [each for each in stacks().values() if each.device.partition("-")[0] in plain(name)]
+    meant = device_name(name)
+    device = [each for each in stacks().values() if meant is not None and device_name(each.device) == meant]
     known = [each for each in measured if each.architecture is not None]
     if not device or not known or plain(name) in {plain(each.name) for each in device if each.name != each.device}:
         return hardware(name)

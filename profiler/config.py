@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from profiler.architectures import Architecture, Experts, LatentAttention
-from profiler.config_families import FAMILIES, KEYS, NOT_MODELLED, Family
+from profiler.config_families import ENCODERS, FAMILIES, KEYS, NOT_MODELLED, Family
 from profiler.config_weights import UNKNOWN_WEIGHTS, shipped_weights
 
 __all__ = ["ArchitectureError", "Described", "checked", "from_config", "read_config"]
@@ -28,7 +28,7 @@ _LAYER_KINDS = {
 _CACHED = "models--"  # so the folders of downloaded models begin
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _LARGEST = 10**9
-_MOST_LAYERS = 10_000
+_MOST_LAYERS, _WIDEST, _LARGEST_VOCABULARY = 10_000, 10**6, 10**8  # a hundred times what there is
 
 
 class ArchitectureError(ValueError):
@@ -72,6 +72,11 @@ def checked(architecture: Architecture, where: str) -> Architecture:
     """The same, if its numbers go together. Raises ArchitectureError, one line that names those that do not."""
     layers, experts = architecture.layers, architecture.experts
     rules = [
+        ("layers", layers, _MOST_LAYERS, "at most"),
+        ("hidden", architecture.hidden, _WIDEST, "at most"),
+        ("heads", architecture.heads, _WIDEST, "at most"),
+        ("ffn", architecture.ffn, _WIDEST, "at most"),
+        ("vocabulary", architecture.vocabulary, _LARGEST_VOCABULARY, "at most"),
         ("key-value heads", architecture.kv_heads, architecture.heads, "no more than heads,"),
         ("layers with a window", architecture.window_layers, layers, "no more than layers,"),
         ("active experts", experts.active if experts else 0, experts.count if experts else 0, "no more than experts,"),
@@ -138,8 +143,8 @@ class _Reader:
         layers, hidden, heads = (self._count(key) for key in ("layers", "hidden", "heads"))
         crossed = self.config.get("cross_attention_layers")
         layers -= len(crossed) if isinstance(crossed, list) else 0  # of pictures: text passes them by
-        if not 1 <= layers <= _MOST_LAYERS:
-            raise ArchitectureError(f"{self.where}: layers: expected 1 to {_MOST_LAYERS}, found {layers}")
+        if layers < 1:
+            raise ArchitectureError(f"{self.where}: layers: expected 1 or more, found {layers}")
         latent = self._latent()
         experts = self._experts(layers)
         window, window_layers = self._window(layers)
@@ -173,6 +178,8 @@ class _Reader:
         return Family(gated=not plain or bool(self._optional("experts")), wide=4)
 
     def _refuse_what_is_not_modelled(self) -> None:
+        if self.type in ENCODERS:
+            raise ArchitectureError(f"{self.where}: model_type {self.type!r}: an encoder, which gives no tokens")
         for key, what in NOT_MODELLED.items():
             if self.config.get(key):
                 raise ArchitectureError(f"{self.where}: {key}: a model with {what} cannot be predicted")

@@ -8,12 +8,12 @@ feed-forward run in parallel, how many norms a layer has.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["FAMILIES", "KEYS", "NOT_MODELLED", "Family"]
+__all__ = ["ENCODERS", "FAMILIES", "KEYS", "NOT_MODELLED", "Family"]
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     "hidden": ("hidden_size", "n_embd", "n_embed", "d_model"),
-    "heads": ("num_attention_heads", "n_head", "n_heads"),
+    "heads": ("num_attention_heads", "n_head", "n_heads", "attention_heads"),
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv", "kv_n_heads"),
     "head_dim": ("head_dim", "kv_channels"),
     "ffn": ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner"),
@@ -29,6 +29,12 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "longest": ("max_position_embeddings", "n_positions", "max_seq_len"),
 }
 """Under which names families keep one number; of several the first that has a value."""
+
+ENCODERS = frozenset(
+    {"albert", "bert", "camembert", "clip", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet"}
+    | {"nomic_bert", "roberta", "siglip", "vit", "xlm-roberta"}
+)
+"""Model types that read text or pictures and give none."""
 
 NOT_MODELLED: Mapping[str, str] = {
     "is_encoder_decoder": "an encoder and a decoder",

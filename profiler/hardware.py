@@ -9,13 +9,14 @@ Times are in seconds, sizes in bytes, rates per second, efficiencies fractions o
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["LEVEL", "Hardware", "HardwareError", "LeftOut", "Of", "Part", "hardware", "stacks"]
+__all__ = ["LEVEL", "Hardware", "HardwareError", "LeftOut", "Of", "Part", "device_name", "hardware", "stacks"]
 
 LEVEL = 0.8
 """The chance that an interval promises."""
@@ -133,13 +134,14 @@ def stacks() -> dict[str, Hardware]:
 
 
 def hardware(name: str) -> Hardware:
-    """The stack of a name or alias (a100, v100, h100, h200, b200: the stack one would mean by it); any case.
+    """The stack of a name or alias, or the one meant by a device (a100, "NVIDIA A100 80GB", h100-sxm); any case.
 
     Raises HardwareError, one line that lists what there is and says what can be done without.
     """
     wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
     known = _stacks()
-    found = known.get(_aliases().get(wanted, wanted))
+    meant = wanted if wanted in known else device_name(name) or wanted
+    found = known.get(_aliases().get(meant, meant))
     if found is None:
         short = {stack: f" (also {alias})" for alias, stack in _aliases().items()}
         there = ", ".join(f"{stack}{short.get(stack, '')}" for stack in known)
@@ -148,6 +150,19 @@ def hardware(name: str) -> Hardware:
             " profiler predict takes a FILE.json that describes another device"
         )
     return found
+
+
+def device_name(name: str) -> str | None:
+    """The short name (a100, h200) of the device that `name` means in whatever spelling, None where it is another.
+
+    An A100 with 40 GB or a PCIe card is another: its bandwidth differs.
+    """
+    plain = re.sub(r"[^a-z0-9]", "", name.lower()).removeprefix("nvidia").removeprefix("tesla")
+    for device, public in _content()["devices"].items():
+        short, gigabytes = device.partition("-")[0], round(public["memory_bytes"] / 1e9)
+        if re.fullmatch(rf"([0-9]+x)?{short}(sxm[0-9]?|{gigabytes}gb|hbm[0-9]e?)*(x[0-9]+)?", plain):
+            return str(short)
+    return None
 
 
 @cache

@@ -30,6 +30,19 @@ _SHAPE = ("layers_total", "hidden_size", "attention_heads", "ffn_hidden_size")
 _VOCABULARY = 51_200  # GPT-2's, padded as Megatron-LM does
 _GATED_BELOW = 3.2  # a feed-forward narrower than this many hidden sizes has a gate: 8/3 is as large as 4 without
 _MILLISECOND = 1e-3
+_SHORTEST, _LONGEST = 1e-9, 1e9  # seconds
+_MOST = {  # no model or request is larger, a cell of another column or unit may be
+    "layers_total": 10_000,
+    "layers_profiled": 10_000,
+    "hidden_size": 10**6,
+    "attention_heads": 10**5,
+    "key_value_heads": 10**5,
+    "ffn_hidden_size": 10**7,
+}
+_MOST_OTHERWISE = 10**8
+
+
+_Point = tuple[int, int, float, int]  # prompt tokens, output tokens, seconds, batch size
 
 
 class SamplesError(ValueError):
@@ -118,15 +131,16 @@ class _Row:
         self.cells = cells
 
     def text(self, column: str) -> str:
-        return self.cells[column].strip() or self._wrong(column, "a name")
+        return self.cells[column].strip() or self.wrong(column, "a name")
 
     def count(self, column: str, default: int | None = None, least: int = 1) -> int:
         text = self.cells.get(column, "").strip()
         if not text and default is not None:
             return default
+        most = _MOST.get(column, _MOST_OTHERWISE)
         whole, _, fraction = text.partition(".")
-        if not (whole.isascii() and whole.isdigit()) or fraction.strip("0") or not least <= int(whole) <= 10**12:
-            self._wrong(column, f"a whole number, {least} or more")
+        if not (whole.isascii() and whole.isdigit()) or fraction.strip("0") or not least <= int(whole[:20]) <= most:
+            self.wrong(column, f"a whole number, {least} to {most:,}")
         return int(whole)
 
     def seconds(self, column: str, unit: float = 1.0) -> float:
@@ -134,11 +148,12 @@ class _Row:
             value = float(self.cells[column]) * unit
         except ValueError:
             value = math.nan
-        if not 0 < value < 1e9:
-            self._wrong(column, "a time above 0")
+        if not _SHORTEST <= value <= _LONGEST:
+            self.wrong(column, "a time above 0, in seconds" if unit == 1 else "a time above 0, in milliseconds")
         return value
 
-    def _wrong(self, column: str, expected: str) -> str:
+    def wrong(self, column: str, expected: str) -> str:
+        """Raise SamplesError about a cell."""
         found = self.cells.get(column, "")[:40]
         raise SamplesError(f"{self.file}: line {self.line}: {column}: expected {expected}, found {found!r}")
 
@@ -150,7 +165,7 @@ def _measured(reader: Iterator[list[str]], file: str) -> Iterator[Measured]:
     if missing:
         found = f"found {', '.join(header)}" if header else "the file is empty"
         raise SamplesError(f"{file}: line 1: no column {', '.join(missing)}: {found}")
-    groups: dict[_Key, list[tuple[int, int, float, int]]] = {}
+    groups: dict[_Key, list[_Point]] = {}
     first: dict[_Key, _Row] = {}
     for line, cells in enumerate(reader, 2):
         if not cells:
@@ -163,21 +178,30 @@ def _measured(reader: Iterator[list[str]], file: str) -> Iterator[Measured]:
         groups.setdefault(key, []).extend(_splitwise(row) if splitwise else _ours(row))
     if not groups:
         raise SamplesError(f"{file}: no samples, only a header")
-    for key, points in groups.items():
+    for key, points in _joined(groups).items():
         yield _group(key, first[key], points)
 
 
+def _joined(groups: dict[_Key, list[_Point]]) -> dict[_Key, list[_Point]]:
+    """Rows without a shape belong to those that have one, where only one of that model has."""
+    for bare in [key for key in groups if not any(key.shape)]:
+        shaped = [key for key in groups if any(key.shape) and replace(key, shape=bare.shape) == bare]
+        if len(shaped) == 1:
+            groups[shaped[0]] += groups.pop(bare)
+    return groups
+
+
 def _key(row: _Row) -> _Key:
-    shape = tuple(row.cells.get(name, "") for name in (*_SHAPE, "layers_profiled", "key_value_heads", "gated"))
+    shape = tuple(row.cells.get(name, "").strip() for name in (*_SHAPE, "layers_profiled", "key_value_heads", "gated"))
     return _Key(row.text("hardware"), row.text("model"), row.count("tensor_parallel", 1), shape)
 
 
-def _ours(row: _Row) -> Iterable[tuple[int, int, float, int]]:
+def _ours(row: _Row) -> Iterable[_Point]:
     prompt, output = row.count("prompt_tokens"), row.count("output_tokens")
     return [(prompt, output, row.seconds("runtime_seconds"), row.count("batch_size", 1))]
 
 
-def _splitwise(row: _Row) -> Iterable[tuple[int, int, float, int]]:
+def _splitwise(row: _Row) -> Iterable[_Point]:
     # Their end-to-end times are wrong for most long outputs, the times of a prompt and of a token are not.
     first, further = row.seconds("prompt_time", _MILLISECOND), row.seconds("token_time", _MILLISECOND)
     prompt, output, batch = row.count("prompt_size"), row.count("token_size"), row.count("batch_size")
@@ -185,9 +209,11 @@ def _splitwise(row: _Row) -> Iterable[tuple[int, int, float, int]]:
     return points if output == 1 else [*points, (prompt, output, first + (output - 1) * further, batch)]
 
 
-def _group(key: _Key, row: _Row, points: list[tuple[int, int, float, int]]) -> Measured:
+def _group(key: _Key, row: _Row, points: list[_Point]) -> Measured:
     prompt, output, seconds, batch = zip(*points, strict=True)
     total, ran = row.count("layers_total", 0, 0), row.count("layers_profiled", 0, 0)
+    if ran > total > 0:
+        row.wrong("layers_profiled", f"at most the {total} of layers_total")
     architecture = _architecture(key.model, row)
     partly = bool(total and ran and ran != total)
     if architecture is not None and partly:

@@ -663,8 +663,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {**LLAMA, "kv_lora_rank": 512},
         "no qk_nope_head_dim, qk_rope_head_dim, v_head_dim: expected with kv_lora_rank",
     ),
-    "layers": ({**LLAMA, "num_hidden_layers": 10**9}, "layers: expected 1 to 10000, found 1000000000"),
-    "only-crossed": ({**LLAMA, "cross_attention_layers": [0] * 32}, "layers: expected 1 to 10000, found 0"),
+    "bert": ({**LLAMA, "model_type": "bert"}, "model_type 'bert': an encoder, which gives no tokens"),
+    "layers": ({**LLAMA, "num_hidden_layers": 10**9}, "layers: expected at most 10000, found 1000000000"),
+    "only-crossed": ({**LLAMA, "cross_attention_layers": [0] * 32}, "layers: expected 1 or more, found 0"),
     "conv-layers": ({**LLAMA, "layer_types": ["conv"] * 32}, "layer_types: a layer of 'conv' cannot be predicted"),
     "kv-heads": ({**LLAMA, "num_key_value_heads": 64}, "key-value heads: expected no more than heads, 32, found 64"),
     "active": (

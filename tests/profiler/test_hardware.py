@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from profiler.hardware import Hardware, HardwareError, hardware, stacks
+from profiler.hardware import Hardware, HardwareError, device_name, hardware, stacks
 
 CONTENT = json.loads((Path(__file__).parents[2] / "profiler" / "hardware.json").read_bytes())
 STACKS = stacks()
@@ -25,6 +25,10 @@ EFFICIENCIES = ("read", "compute", "attention_read", "attention_compute", "exper
         ("b200", "b200"),
         ("A100_vLLM 2023", "a100-vllm-2023"),
         (" h100-vllm-2023 ", "h100-vllm-2023"),
+        ("a100-80gb", "a100-megatron"),
+        ("NVIDIA A100-SXM4-80GB", "a100-megatron"),
+        ("Tesla V100-SXM2-32GB", "v100-megatron"),
+        ("8 x H200", "h200"),
     ],
 )
 def test_names_and_aliases(asked: str, found: str) -> None:
@@ -38,6 +42,13 @@ def test_what_is_not_known_is_said_with_what_there_is() -> None:
     assert "\n" not in str(error.value)
     assert "there are a100-megatron (also a100), v100-megatron (also v100), a100-vllm-2023, " in str(error.value)
     assert all(hint in str(error.value) for hint in ["b200", "profiler fit needs none", "FILE.json"])
+
+
+@pytest.mark.parametrize("other", ["gh200", "gb200", "a1000", "a10g", "A100-PCIE-40GB", "h100-pcie", "v100-16gb", ""])
+def test_a_device_is_not_its_like(other: str) -> None:
+    assert device_name(other) is None
+    with pytest.raises(HardwareError):
+        hardware(other)
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)

@@ -56,6 +56,13 @@ def test_the_part_that_ran_is_described_and_the_whole_is_scaled(written) -> None
     assert found.seconds.tolist() == [0.043]
 
 
+def test_rows_that_lack_the_shape_belong_to_those_that_have_it(written) -> None:
+    shaped, bare = "a100,m,1,32,32,4096,32,16384,1,1,0.04,", "a100,m,1,,,,,,16,1,0.05,"
+    assert only(read_samples(written(SHAPED, bare, shaped))).prompt.tolist() == [1, 16]
+    other = "a100,m,1,16,16,4096,32,16384,1,1,0.02,"
+    assert len(read_samples(written(SHAPED, bare, shaped, other))) == 3
+
+
 @pytest.mark.parametrize(
     ("ffn", "column", "gated"),
     [(16384, "", False), (10922, "", True), (10922, "false", False), (16384, "true", True)],
@@ -100,15 +107,19 @@ def test_hardware_is_chosen_by_name_or_its_start(written) -> None:
         (("hardware,model", "a,b"), r"line 1: no column prompt_tokens, output_tokens, runtime_seconds: found hardware, model$"),
         ((HEADER,), r"no samples, only a header$"),
         ((HEADER, "a100,m,1,1"), r"line 2: expected 5 columns, found 4$"),
-        ((HEADER, "a100,m,1,1,0.1", "a100,m,x,1,0.1"), r"line 3: prompt_tokens: expected a whole number, 1 or more, found 'x'$"),
-        ((HEADER, "a100,m,0,1,0.1"), r"line 2: prompt_tokens: expected a whole number, 1 or more, found '0'$"),
+        ((HEADER, "a100,m,1,1,0.1", "a100,m,x,1,0.1"), r"line 3: prompt_tokens: expected a whole number, 1 to 100,000,000, found 'x'$"),
+        ((HEADER, "a100,m,0,1,0.1"), r"line 2: prompt_tokens: expected a whole number, 1 to 100,000,000, found '0'$"),
         ((HEADER, "a100,m,1,1.5,0.1"), r"line 2: output_tokens: .* found '1.5'$"),
-        ((HEADER, "a100,m,1,1,0"), r"line 2: runtime_seconds: expected a time above 0, found '0'$"),
-        ((HEADER, "a100,m,1,1,nan"), r"line 2: runtime_seconds: expected a time above 0, found 'nan'$"),
+        ((HEADER, "a100,m,1,1,0"), r"line 2: runtime_seconds: expected a time above 0, in seconds, found '0'$"),
+        ((HEADER, "a100,m,1,1,nan"), r"line 2: runtime_seconds: expected a time above 0, in seconds, found 'nan'$"),
         ((HEADER, "a100,,1,1,0.1"), r"line 2: model: expected a name, found ''$"),
         ((SHAPED, "a100,m,1,32,32,big,32,1,1,1,0.1,"), r"line 2: hidden_size: expected a whole number"),
+        ((SHAPED, "a100,m,1,32,32,99999999999,32,1,1,1,0.1,"), r"line 2: hidden_size: expected a whole number, 1 to 1,000,000"),
+        ((SHAPED, "a100,m,1,105,35,4096,32,16384,1,1,0.1,"), r"line 2: layers_profiled: expected at most the 35 of layers_total, found '105'$"),
+        ((HEADER, "a100,m,1,1,1e-300"), r"line 2: runtime_seconds: expected a time above 0, in seconds, found '1e-300'$"),
+        ((HEADER, "a100,m,1000000000,1,1"), r"line 2: prompt_tokens: expected a whole number, 1 to 100,000,000"),
     ],
-    ids=["columns", "empty", "short", "text", "zero", "fraction", "no-time", "nan", "name", "shape"],
+    ids=["columns", "empty", "short", "text", "zero", "fraction", "no-time", "nan", "name", "shape", "huge", "parts", "tiny", "tokens"],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(written, lines: tuple[str, ...], message: str) -> None:
     with pytest.raises(SamplesError, match=message):
