@@ -44,8 +44,16 @@ def leave_out_models(samples: Sequence[Measured], start: Hardware | None = None)
 
 
 def leave_out_shapes(samples: Sequence[Measured], start: Hardware | None = None) -> list[Judged]:
-    """The same, leaving out with each model its twins: models of nearly its shape under another name."""
-    return _judged(samples, start, _another_shape)
+    """The same, leaving out with each model its twins: models of nearly its shape under another name.
+
+    Models without others than twins are passed over; where there are no others at all, nothing is judged.
+    """
+    judged = [
+        each
+        for each in samples
+        if any(_another_shape(each, other) for other in samples if other.hardware == each.hardware)
+    ]
+    return _judged(judged, start, _another_shape) if judged else []
 
 
 def leave_out_degrees(samples: Sequence[Measured], start: Hardware | None = None) -> list[Judged]:

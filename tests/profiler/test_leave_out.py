@@ -162,3 +162,10 @@ def test_conformal_intervals_hold_what_they_promise_over_models() -> None:
         errors = [random.normal() + 0.5 * random.normal(size=30) for _ in range(10)]
         held.append(np.mean(np.abs(errors[0]) <= conformal(errors[1:])))
     assert 0.78 <= np.mean(held) <= 0.9
+
+
+def test_models_of_one_shape_alone_are_not_judged_by_their_twins() -> None:
+    known = {each.model: each for each in PAPER if each.hardware == "a100"}
+    large, j = known["ai21/j1-large"], known["together/gpt-j-6b"]
+    assert leave_out_shapes([large, j]) == []
+    assert len(leave_out_shapes([large, j, known["openai/davinci"]])) == 3
