@@ -27,6 +27,7 @@ prove: $(VENV)/.dev $(VENV)/.profiler bench-packages bench-peers
 	TRUECLOCK_THOROUGH=1 $(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/python tests/bench/gateway/start_memory.py
 	$(BIN)/python tests/bench/stream/bench.py
+	$(BIN)/python tests/bench/profiler/bench.py
 	$(BIN)/python tests/bench/page/bench.py
 	$(BIN)/python tests/bench/gateway/bench.py
 
@@ -37,6 +38,7 @@ prove-short: $(VENV)/.dev $(VENV)/.profiler bench-packages
 	$(BIN)/python tests/prove/denoise.py --short
 	$(BIN)/python tests/bench/gateway/start_memory.py --short
 	$(BIN)/python tests/bench/stream/bench.py --short
+	$(BIN)/python tests/bench/profiler/bench.py --short
 	$(BIN)/python tests/bench/page/bench.py --short
 	$(BIN)/python tests/bench/gateway/bench.py --short
 
