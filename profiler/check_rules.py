@@ -187,13 +187,13 @@ def _proxy(stack: Stack, row: Row) -> Iterator[Finding]:
         return
     of = stack.rows.get(row.proxy_of)
     if of is None:
-        text = f"proxy_of {row.proxy_of}, of which the stack has no row"
+        text = f"proxy_of {row.proxy_of!r}, of which the stack has no row"
         yield Finding("warning", "proxy", text)
     elif of is row or of.proxy_of is not None:
-        text = f"proxy_of {row.proxy_of}, which is no measurement of its own"
+        text = f"proxy_of {row.proxy_of!r}, which is no measurement of its own"
         yield Finding("error", "proxy", text)
     elif of.coefficients != row.coefficients:
-        yield Finding("error", "proxy", f"proxy_of {row.proxy_of}, but other numbers than that")
+        yield Finding("error", "proxy", f"proxy_of {row.proxy_of!r}, but other numbers than that")
 
 
 _ROW_RULES = (_units, _one_unit, _first_token, _order_in_outputs, _order_in_prompts, _jumps, _errors)

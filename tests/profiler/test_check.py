@@ -110,7 +110,7 @@ def test_a_shipped_table_in_another_unit_is_an_error(stack: str, factor: float) 
 
 def test_a_proxy_has_the_numbers_of_what_it_stands_for() -> None:
     other = table({}, {"proxy_of": "m0", "runtime_per_output_token": 0.021})
-    assert found(other) == [("error", "proxy", "proxy_of m0, but other numbers than that")]
+    assert found(other) == [("error", "proxy", "proxy_of 'm0', but other numbers than that")]
 
 
 def test_intervals_of_a_denoised_stack_are_seconds_but_for_prompts() -> None:
