@@ -34,6 +34,13 @@ examples:
 
 _PARTS = ("prompt-size", "model", "tensor-parallel")
 
+_NOTHING = {
+    "prompt-size": "no model has runs of batch size 1 at three prompt sizes, an inner one with one output token: the"
+    " smallest and the largest stay, and the truth is the runtime at one output token",
+    "model": "of no model with an architecture another one is left",
+    "tensor-parallel": "of no model with an architecture another degree is left",
+}
+
 
 def add(commands: Any) -> None:
     """Add it to the subparsers of the `profiler` command."""
@@ -62,6 +69,8 @@ def _run(options: argparse.Namespace) -> int:
     else:
         for line in [*summary_lines(found), *_compared(others)]:
             print(line)
+        if not found["models"]:
+            print(_NOTHING[options.leave_out])
     if options.plot is not None:
         _plot(options, judged)
     return 0
@@ -70,8 +79,8 @@ def _run(options: argparse.Namespace) -> int:
 def _prompt_size(samples: Sequence["Measured"]) -> tuple[list["Judged"], dict[str, list["Judged"]]]:
     from profiler.crossval import leave_out_everywhere, leave_out_published, leave_out_sizes
 
-    beside = {**leave_out_published(samples), "on no model": leave_out_everywhere(samples)}
-    return leave_out_sizes(samples), beside
+    alone = [each.where(each.batch == 1) for each in samples if (each.batch == 1).any()]
+    return leave_out_sizes(alone), {**leave_out_published(alone), "on no model": leave_out_everywhere(alone)}
 
 
 def _roofline(

@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from profiler.calibrate import calibrate, plausible, stack_of
+from profiler.calibrate import calibrate, plausible
+from profiler.choice import Seen, choose, scales_of, see, stacks_on
 from profiler.hardware import Hardware, HardwareError, hardware
-from profiler.learned import agrees, look, scales_of
-from profiler.plan import Expectation, Points
-from profiler.posterior import Belief, Evidence, Noise, evidence, posterior
+from profiler.planning import Expectation, Points
+from profiler.posterior import Belief, Noise, posterior
 from profiler.prior import GROWTH, ROOFLINE, Mean, Places, covariance, growth, roofline
 from profiler.samples import Measured
 
-__all__ = ["blank", "expect", "expect_after", "scouts"]
+__all__ = ["expect", "expect_after", "scouts"]
 
 _NEW = {"own_level": 0.05, "own": 0.04, "step": 0.02}
 """Scales of a model's own deviations where the calibration has not seen it."""
@@ -33,33 +33,30 @@ _SCOUT_SIZES = (0.0, 0.33, 0.67, 1.0)
 _SCOUT_OUTPUT = 8
 
 
-def blank(measured: Measured) -> tuple[Measured, Points]:
-    """A model as it is before any run, its runtimes unknown, and the points of batch size 1 that can be run."""
-    alone = measured.where(measured.batch == 1)
-    prompt, output = np.unique(np.stack([alone.prompt, alone.output]), axis=1)
-    unknown = np.full(len(prompt), np.inf)
-    empty = replace(alone, prompt=prompt, output=output, seconds=unknown, batch=np.ones_like(prompt))
-    return empty, Points(prompt, output)
-
-
 def expect(model: Measured, others: Sequence[Measured]) -> Expectation | None:
-    """What is expected of a blank model from its architecture, the hardware and `others` on it; None: nothing."""
-    stack = _stack(model, others)
-    mean = roofline(model, stack) if stack is not None else None
-    if stack is None or mean is None:
+    """What is expected of a blank model from its architecture, the hardware and `others` on it; None: nothing.
+
+    Which stack's roofline it is, the others say; without any it is that which the hardware's name means.
+    """
+    voting = [each for each in others if each.architecture is not None]
+    stack, like = _voted(voting) if voting else (_named(model.hardware), [])
+    if stack is None:
         return None
-    looks = [(each, roofline(each, stack)) for each in others]
-    known = [(each, line) for each, line in looks if line is not None]
-    alike = [evidence(each, line, number) for number, (each, line) in enumerate(known) if agrees(line, each)]
-    if len(alike) < len(known) / 2:
-        return None
-    return _around(mean, model, alike, _NEW)
+    like = [plausible(each, stack) for each in like]
+    calibrated = calibrate(like, stack) if len(like) >= _FEWEST else stack
+    mean = roofline(model, calibrated)
+    seen = [each for each in (see(each, [calibrated]) for each in like) if mean is not None and mean.name in each.parts]
+    return None if mean is None else _around(mean, model, seen, _NEW)
 
 
 def expect_after(runs: Measured, model: Measured, others: Sequence[Measured]) -> Expectation:
-    """What is expected of a blank model of which nothing but a few `runs` is known; what they say is not yet in it."""
-    alike = [part for part in (look(each, number) for number, each in enumerate(others)) if part.mean.smooth]
-    return _around(growth(runs), model, alike, _SCOUTED)
+    """What is expected of a blank model of which nothing but a few `runs` is known; what they say is not yet in it.
+
+    Its mean is their growth, which is only a centre: each part of it is as unknown as it is large.
+    """
+    mean = growth(runs)
+    seen = [each for each in (see(each, []) for each in others) if mean.name in each.parts]
+    return _around(mean, model, seen, _SCOUTED)
 
 
 def scouts(points: Points) -> list[int]:
@@ -78,27 +75,33 @@ def _nearest(points: Points, prompt: int, output: int, least: int) -> int:
     return int(np.argmin(np.where(points.output >= least, away, np.inf)))
 
 
-def _stack(model: Measured, others: Sequence[Measured]) -> Hardware | None:
-    seen = [each for each in others if each.architecture is not None]
+def _named(name: str) -> Hardware | None:
     try:
-        stack = stack_of(seen) if seen else hardware(model.hardware)
+        return hardware(name)
     except HardwareError:
         return None
-    seen = [plausible(each, stack) for each in seen]
-    return calibrate(seen, stack) if len(seen) >= _FEWEST else stack
 
 
-def _around(mean: Mean, model: Measured, others: Sequence[Evidence], wider: Mapping[str, float]) -> Expectation:
+def _voted(others: Sequence[Measured]) -> tuple[Hardware | None, list[Measured]]:
+    """The stack whose roofline most of the others have as their mean, and which do; None where they have growth."""
+    names = [choice.part.mean.name for choice in choose([see(each) for each in others])]
+    most = max(names, key=names.count)
+    stacks = {f"roofline {stack.name}": stack for stack in stacks_on(others[0].hardware)}
+    return stacks.get(most), [each for each, name in zip(others, names, strict=True) if name == most]
+
+
+def _around(mean: Mean, model: Measured, others: Sequence[Seen], wider: Mapping[str, float]) -> Expectation:
     sizes = np.unique(model.prompt).astype(np.float64)
-    place = Places.of(len(others), mean, sizes)
     if not others:
-        scales = replace(GROWTH if mean.smooth else ROOFLINE, **wider)
+        place, scales = Places.of(0, mean, sizes), replace(GROWTH if mean.smooth else ROOFLINE, **wider)
         return Expectation(mean, sizes, Belief(np.zeros(len(place.size)), covariance(place, place, scales)), _USUAL)
-    scatter = float(_TAIL * np.sqrt(np.mean([each.noise.scatter**2 for each in others])))
+    parts = [each.parts[mean.name] for each in others]
+    scatter = float(_TAIL * np.sqrt(np.mean([part.noise.scatter**2 for part in parts])))
+    shared = posterior(parts, replace(scales_of(others, mean.name), **wider))
     return Expectation(
         mean=mean,
         sizes=sizes,
-        belief=posterior(others, replace(scales_of(others), **wider)).believe(place),
-        noise=Noise(scatter, max(each.noise.rounding for each in others)),
-        scatters=tuple(each.unexplained for each in others),
+        belief=shared.believe(mean, sizes),
+        noise=Noise(scatter, max(part.noise.rounding for part in parts)),
+        scatters=tuple(part.unexplained for part in parts),
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stream.command import UsageError
 
 if TYPE_CHECKING:
-    from profiler.fit import Fitted
+    from profiler.fitting import Fitted
     from profiler.samples import Measured
 
 __all__ = ["add"]
@@ -22,8 +22,9 @@ SAMPLES.csv has the columns hardware, model, prompt_tokens, output_tokens and ru
 and, where known, tensor_parallel, batch_size (only runs of 1 are fitted), layers_profiled and layers_total (of
 a model too large to run whole), hidden_size, attention_heads, ffn_hidden_size. Splitwise's files are read too.
 
-Methods: posterior (the default) learns from the roofline of the model's architecture, where that is known, and
-from what all models of a hardware have in common, and has an interval for every number. paper is the published
+Methods: posterior (the default) learns from the roofline of the model's architecture, where that is known and makes
+the samples likelier than smooth growth does, and from what all models of a hardware have in common, and has an
+interval for every number. paper is the published
 method of Narayanan et al. (arXiv 2305.02440), exactly, with its three decimals.
 
 A hardware becomes a stack of its name, or --stack. A table already at --out keeps its other stacks and rows. A
@@ -34,6 +35,9 @@ examples:
   profiler fit samples.csv --out my_table.json
   profiler fit samples.csv --hardware a100 --stack my-a100 --software "vLLM 0.9" --out my_table.json
   profiler fit samples.csv --method paper --out published.json --plot fit.html"""
+
+
+_SLOW = 1.0  # seconds for an output token
 
 
 def add(commands: Any) -> None:
@@ -55,10 +59,8 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     # NumPy comes with these: only now, so that --help answers at once.
-    from profiler.fit import fit
-    from profiler.fitted import stacks_of
+    from profiler.fitting import fit
     from profiler.samples import choose_hardware, read_samples
-    from profiler.tables import write_stack
 
     samples = choose_hardware(read_samples(options.samples), options.hardware, str(options.samples))
     described = _described(options, samples)
@@ -67,12 +69,49 @@ def _run(options: argparse.Namespace) -> int:
     print("\n".join(_report(fitted)))
     if options.method != "paper":
         print("\n".join(_compared(alone)))
+    for warning in _doubts(fitted):
+        _warn(warning)
     if options.out is not None:
-        for stack in stacks_of(fitted, **described):
-            write_stack(options.out, stack)
+        for line in _written(options.out, fitted, described):
+            print(line)
     if options.plot is not None:
         _plot(options, fitted)
     return 0
+
+
+def _written(path: Path, fitted: Sequence["Fitted"], described: dict[str, Any]) -> Iterator[str]:
+    """Write the table, and tell what was written and what had been there."""
+    from profiler.fitted import stacks_of
+    from profiler.tables import write_stack
+    from stream.table_format import read_table
+
+    before = {stack.name: stack.rows for stack in read_table(path).stacks} if path.exists() else {}
+    for stack in stacks_of(fitted, **described):
+        write_stack(path, stack)
+        replaced = [name for name in stack.rows if name in before.get(stack.name, {})]
+        some = f", replacing {', '.join(replaced)}" if replaced else ""
+        yield f"{path}: stack {stack.name}: {len(stack.rows)} row{'s'[: len(stack.rows) != 1]} written{some}"
+
+
+def _doubts(fitted: Sequence["Fitted"]) -> Iterator[str]:
+    """What the numbers make one doubt of the samples."""
+    for each in fitted:
+        beta = each.coefficients.per_output_token
+        if beta > _SLOW:
+            yield f"{each.measured.name}: {beta:.4g} s for each output token: are the runtimes in milliseconds?"
+    unused = [each for each in fitted if each.measured.architecture is not None and each.mean == "smooth growth"]
+    for hardware in dict.fromkeys(each.measured.hardware for each in unused):
+        models = ", ".join(each.measured.model for each in unused if each.measured.hardware == hardware)
+        yield f"{hardware}: architecture not used of {models}: {_why_not(hardware)}"
+
+
+def _why_not(hardware: str) -> str:
+    from profiler.choice import stacks_on
+
+    known = [stack.name for stack in stacks_on(hardware)]
+    if not known:
+        return "no roofline is known of this hardware"
+    return f"no roofline there is ({', '.join(known)}) makes these samples likelier than smooth growth does"
 
 
 def _described(options: argparse.Namespace, samples: Sequence["Measured"]) -> dict[str, Any]:
@@ -137,7 +176,7 @@ def _spread(fitted: "Fitted", name: str) -> str:
 
 def _compared(samples: Sequence["Measured"]) -> Iterator[str]:
     """How much better this is than the published method, by what neither has seen."""
-    from profiler.gain import gain
+    from profiler.crossval import gain
 
     found = gain(samples)
     if found is None:

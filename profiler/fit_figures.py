@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from profiler.fit import Fitted
 from profiler.fitted import row_names
+from profiler.fitting import Fitted
 from profiler.plot import Figure, Series
 from stream.runtime import runtime_function
 

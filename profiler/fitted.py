@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from profiler.fit import Fitted
+from profiler.fitting import Fitted
 from profiler.samples import Measured
 from profiler.tables import rounded, significant
 from stream.table_format import Fit, Row, Stack
 
-__all__ = ["row_names", "stacks_of"]
+__all__ = ["called", "row_names", "stacks_of"]
 
 _DIGITS = 6  # a runtime is never known to more
 _ERROR_DIGITS = 4
@@ -47,6 +47,14 @@ def row_names(measured: Sequence[Measured]) -> list[str]:
     return names
 
 
+def called(samples: Sequence[Measured]) -> list[str]:
+    """What each is called among results: its row's name, and before it the hardware where there are several."""
+    several = len({each.hardware for each in samples}) > 1
+    return [
+        f"{each.hardware}/{name}" if several else name for each, name in zip(samples, row_names(samples), strict=True)
+    ]
+
+
 def _row(name: str, fitted: Fitted) -> Row:
     measured, errors = fitted.measured, fitted.errors
     # The published method has three decimals, however large the number: those are kept.
@@ -76,6 +84,8 @@ def _notes(fitted: Fitted) -> Iterable[str]:
     yield f"tensor parallel {measured.tensor}"
     if measured.scale != 1:
         yield f"some of the layers ran, times {measured.scale:g} is the whole model"
+    if fitted.mean:
+        yield f"mean: {fitted.mean}"
     if fitted.note:
         yield fitted.note
 

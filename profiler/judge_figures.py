@@ -5,13 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from profiler.judge import Judged
-from profiler.plan import Plan
+from profiler.planning import Plan
 from profiler.plot import Figure, Series
 from profiler.samples import Measured
 
 __all__ = ["error_figures", "plan_figure"]
-
-_WITHIN = 1.2816  # standard deviations that hold 80 %
 
 
 def error_figures(judged: Sequence[Judged]) -> list[Figure]:
@@ -32,7 +30,7 @@ def plan_figure(planned: Plan, measured: Measured) -> Figure:
     found, scale = planned.line, measured.scale
     first = (measured.output == 1) & (measured.batch == 1)
     seconds = found.prompt * scale
-    wide = _WITHIN * found.prompt_error
+    low, high = found.prompt_band
     run = [
         (prompt, took) for (prompt, output), took in zip(planned.points, planned.seconds, strict=True) if output == 1
     ]
@@ -45,7 +43,7 @@ def plan_figure(planned: Plan, measured: Measured) -> Figure:
         points=True,
         x=measured.prompt[first].tolist(),
     )
-    band = (seconds * (1 - wide)).tolist(), (seconds * (1 + wide)).tolist()
+    band = (seconds * low).tolist(), (seconds * high).tolist()
     sizes = np.round(found.sizes).astype(int).tolist()
     title = f"{measured.model} on {measured.hardware}: {len(planned.points)} runs, {sum(planned.seconds):.1f} s"
     note = f"promised: 95 % of all points within {planned.promised_p95:.1%}"

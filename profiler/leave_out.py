@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.calibrate import calibrate, plausible, runtimes, stack_of
-from profiler.fitted import row_names
+from profiler.fitted import called
 from profiler.hardware import LEVEL, Hardware, HardwareError, LeftOut, Of, Part
 from profiler.judge import Judged
 from profiler.samples import Measured, SamplesError
@@ -103,7 +103,7 @@ def _another_degree(left: Measured, other: Measured) -> bool:
 
 def _judged(samples: Sequence[Measured], start: Hardware | None, stays: Rule) -> list[Judged]:
     _check(samples, start)
-    names = _names(samples)
+    names = called(samples)
     by_hardware: dict[str, list[int]] = {}
     for number, each in enumerate(samples):
         if each.architecture is not None:
@@ -160,10 +160,3 @@ def _staying(left: Measured, others: Sequence[Measured], stays: Rule) -> list[Me
     if not rest:
         raise SamplesError(f"{left.name}: nothing is left to calibrate on without it")
     return rest
-
-
-def _names(samples: Sequence[Measured]) -> list[str]:
-    several = len({each.hardware for each in samples}) > 1
-    return [
-        f"{each.hardware}/{name}" if several else name for each, name in zip(samples, row_names(samples), strict=True)
-    ]

@@ -5,98 +5,72 @@ was promised is then held against all its runs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from profiler.expectation import blank, expect, expect_after, scouts
-from profiler.fit import fit, fit_errors, line_coefficients
-from profiler.plan import Expectation, Plan, Points, follow, plan
+from profiler.fitting import fit, fit_errors, line_coefficients
+from profiler.planner import Planner
+from profiler.planning import Plan, Points
 from profiler.samples import Measured
 
-__all__ = ["FIXED_POINTS", "FileOracle", "Trial", "fixed_design", "judged", "overall", "trial"]
+__all__ = ["FileOracle", "judged", "noisy", "overall", "points_of", "trial"]
 
-FIXED_POINTS = 10
-_FIXED_SIZES = 8
-_FIXED_OUTPUTS = (2, 4)
+Seed = int | tuple[int, ...]
+
+_LEAST = 0.01  # a run never takes less than nothing, however noisy
 _A_POINT = 1.0  # seconds that a run may cost besides its own: the start of a request, its set-up
 
 
 class FileOracle:
-    """The runs of a file: the first of each point, multiplied by 1 + `noise` times a normal number (of `seed`)."""
+    """The runs of a file: the first of each point, multiplied by 1 + `noise` times a normal number (of `seed`).
 
-    def __init__(self, measured: Measured, noise: float = 0.0, seed: int = 0) -> None:
+    `points` are they without noise, `reads` how many were asked for.
+    """
+
+    def __init__(self, measured: Measured, noise: float = 0.0, seed: Seed = 0) -> None:
         alone = measured.where(measured.batch == 1)
         self.points: dict[tuple[int, int], float] = {}
         for prompt, output, seconds in zip(alone.prompt.tolist(), alone.output.tolist(), alone.seconds, strict=True):
             self.points.setdefault((prompt, output), float(seconds))
         factors = 1 + noise * np.random.default_rng(seed).standard_normal(len(self.points))
-        # A run never takes less than nothing, however noisy.
-        self._runs = {
-            point: seconds * max(float(factor), 0.01)
-            for (point, seconds), factor in zip(self.points.items(), factors, strict=True)
-        }
+        clipped = np.maximum(factors, _LEAST).tolist()
+        self._runs = {point: self.points[point] * factor for point, factor in zip(self.points, clipped, strict=True)}
         self.reads = 0
 
     def read(self, prompt_tokens: int, output_tokens: int) -> float:
         """Seconds of one run."""
         self.reads += 1
-        return self._runs[prompt_tokens, output_tokens]
+        seconds: float = self._runs[prompt_tokens, output_tokens]
+        return seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What the planner is told of a model: its shape, the points, and what the other models make it expect."""
-
-    model: Measured
-    points: Points
-    others: tuple[Measured, ...]
-    expected: Expectation | None
-
-    def run(self, oracle: FileOracle, p95: float) -> Plan:
-        """Plan and measure; where nothing can be expected, after a few runs that show the growth."""
-        if self.expected is not None:
-            return plan(oracle, self.points, self.expected, p95)
-        made, expected = self._scouted(oracle)
-        return plan(oracle, self.points, expected, p95, made)
-
-    def run_fixed(self, oracle: FileOracle) -> Plan:
-        """The fixed design instead, with the same expectation."""
-        if self.expected is not None:
-            return follow(oracle, self.points, self.expected, fixed_design(self.points))
-        return follow(oracle, self.points, self._scouted(oracle)[1], fixed_design(self.points))
-
-    def _scouted(self, oracle: FileOracle) -> tuple[list[tuple[int, float]], Expectation]:
-        made = [(index, oracle.read(*self.points.at(index))) for index in scouts(self.points)]
-        seen = np.array([index for index, _ in made])
-        model = self.model
-        runs = replace(
-            model,
-            prompt=model.prompt[seen],
-            output=model.output[seen],
-            batch=model.batch[seen],
-            seconds=np.array([seconds for _, seconds in made]),
-        )
-        return made, expect_after(runs, model, self.others)
+def noisy(measured: Measured, noise: float, seed: Seed) -> Measured:
+    """The same with every runtime multiplied by 1 + `noise` times a normal number."""
+    factors = 1 + noise * np.random.default_rng(seed).standard_normal(len(measured.seconds))
+    return replace(measured, seconds=measured.seconds * np.maximum(factors, _LEAST))
 
 
-def trial(samples: Sequence[Measured], number: int) -> Trial:
-    """The trial of one model of a file; the others are those of other names on its hardware."""
+def trial(samples: Sequence[Measured], number: int, noise: float = 0.0, seed: int = 0) -> tuple[Planner, FileOracle]:
+    """The planner for one model of a file, and its oracle; the others are those of other names on its hardware.
+
+    With `noise` all that it ever sees is noisy, the others' runs as well as those that it makes. Every model's noise
+    is its own.
+    """
     wanted = samples[number]
-    others = tuple(each for each in samples if each.hardware == wanted.hardware and each.model != wanted.model)
-    model, points = blank(wanted)
-    return Trial(model, points, others, expect(model, others))
+    others = [
+        noisy(each, noise, (seed, at))
+        for at, each in enumerate(samples)
+        if each.hardware == wanted.hardware and each.model != wanted.model and (each.batch == 1).any()
+    ]
+    return Planner.of(points_of(wanted), wanted, others), FileOracle(wanted, noise, (seed, number))
 
 
-def fixed_design(points: Points) -> list[int]:
-    """Ten points chosen beforehand (their numbers): eight prompt sizes with one output token, and two more outputs."""
-    sizes = np.unique(points.prompt)
-    places = np.unique(np.round(np.linspace(0, len(sizes) - 1, _FIXED_SIZES)).astype(int))
-    wanted = [(float(sizes[place]), 1.0) for place in places]
-    wanted += [(float(sizes[0]), float(output)) for output in _FIXED_OUTPUTS]
-    away = [np.abs(np.log(points.prompt / p)) + np.abs(np.log(points.output / o)) for p, o in wanted]
-    return list(dict.fromkeys(int(np.argmin(each)) for each in away))
+def points_of(measured: Measured) -> Points:
+    """The points of batch size 1 that a file has of a model."""
+    alone = measured.where(measured.batch == 1)
+    return Points(*np.unique(np.stack([alone.prompt, alone.output]), axis=1))
 
 
 def judged(planned: Plan, measured: Measured, oracle: FileOracle) -> dict[str, Any]:
@@ -134,6 +108,7 @@ def overall(records: Sequence[dict[str, Any]], p95: float) -> dict[str, Any]:
         "most_points": max(runs),
         "mean_ratio": mean("ratio"),
         "median_ratio": float(np.median(ratios)) if ratios else None,
+        "least_ratio": min(ratios) if ratios else None,
         "mean_ratio_with_1s_a_point": mean("ratio_with_1s_a_point"),
         "worst_reached_p95": max(each["reached_p95"] for each in records),
         "kept": float(np.mean([each["reached_p95"] <= p95 for each in records])),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stream.command import UsageError
 
 if TYPE_CHECKING:
-    from profiler.plan import Plan
+    from profiler.planning import Plan
     from profiler.samples import Measured
 
 __all__ = ["add"]
@@ -19,7 +20,8 @@ Choose the next most informative (p, o) to run, until 95 % of all points are kno
 
 --oracle SAMPLES.csv: of every model in the file only the runs that are chosen are looked at, one a point, as if they
 were made then; what the planner expects beforehand is what the other models on the hardware say, and the model's
-architecture on the hardware. Then a judge looks at all runs. For each model:
+architecture on the hardware. Where neither tells anything, a few runs that show the growth come first; they count like
+all others. Then a judge looks at all runs. For each model:
   points         the runs, in order: [prompt tokens, output tokens]
   seconds_used   what they took, seconds_full what all points take, ratio the second by the first;
                  ratio_with_1s_a_point: the same with one second more for every run
@@ -51,9 +53,9 @@ def add(commands: Any) -> None:
         type=_number(0, 0.5),
         default=0.0,
         metavar="X",
-        help="multiply every run that is made by 1 + X times a normal number, and do not tell the planner",
+        help="multiply every runtime that the planner sees, the other models' too, by 1 + X times a normal number",
     )
-    command.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    command.add_argument("--seed", type=_whole, default=0, help="of the noise (default: 0)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--plot", type=Path, metavar="FILE.html", help="F as believed, and the runs, to look at")
     command.set_defaults(run=_run)
@@ -72,30 +74,49 @@ def _number(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, found {text!r}")
+    return int(text)
+
+
 def _run(options: argparse.Namespace) -> int:
     # NumPy comes with these: only now, so that --help answers at once.
-    from profiler.crossval import names
-    from profiler.offline import FileOracle, judged, overall, trial
+    from profiler.fitted import called
+    from profiler.offline import judged, overall, trial
     from profiler.samples import choose_hardware, read_samples
 
     samples = choose_hardware(read_samples(options.oracle), options.hardware, str(options.oracle))
-    called = names(samples)
+    names = called(samples)
     planned, found, fixed = {}, {}, []
     for number in _wanted(samples, options):
-        tried, measured = trial(samples, number), samples[number]
-        oracles = [FileOracle(measured, options.noise, options.seed) for _ in range(2)]
-        planned[number] = tried.run(oracles[0], options.p95)
-        found[called[number]] = judged(planned[number], measured, oracles[0])
-        fixed.append(judged(tried.run_fixed(oracles[1]), measured, oracles[1]))
+        planner, oracle = trial(samples, number, options.noise, options.seed)
+        planned[number] = planner.run(oracle, options.p95)
+        found[names[number]] = judged(planned[number], samples[number], oracle)
+        fixed.append(judged(planner.run_fixed(oracle), samples[number], oracle))
     together = {**overall(list(found.values()), options.p95), "fixed_design": overall(fixed, options.p95)}
     if options.json:
         print(json.dumps({"p95": options.p95, "models": found, "overall": together}, indent=1))
     else:
         for line in _lines(found, together, options.p95):
             print(line)
+    if (warning := _above(found, options.p95)) is not None:
+        print(f"profiler plan: warning: {warning}", file=sys.stderr)
     if options.plot is not None:
         _plot(options, [(planned[number], samples[number]) for number in planned])
     return 0
+
+
+def _above(found: dict[str, Any], p95: float) -> str | None:
+    """What is to be said of models of which less is promised than was asked for."""
+    promised = [each["promised_p95"] for each in found.values() if each["promised_p95"] > p95]
+    if not promised:
+        return None
+    most = f"{min(promised):.1%}" if len(promised) == 1 else f"{min(promised):.1%} to {max(promised):.1%}"
+    return (
+        f"{len(promised)} of {len(found)} models: promised {most}, more than {p95:.1%}: single runs scatter too much"
+        " for less, or nothing is left to run"
+    )
 
 
 def _wanted(samples: Sequence["Measured"], options: argparse.Namespace) -> list[int]:
@@ -113,15 +134,31 @@ def _lines(found: dict[str, Any], together: dict[str, Any], p95: float) -> Itera
     width = max(map(len, found))
     yield f"{'':{width}}  runs  seconds     full   ratio  +1 s each  promised  reached  all points"
     for name, each in found.items():
-        numbers = f"{each['seconds_used']:9.2f}{each['seconds_full']:9.1f}{each['ratio']:8.0f}"
+        ratios = f"{_ratio(each['ratio']):>8}{_ratio(each['ratio_with_1s_a_point']):>11}"
         errors = f"{each['promised_p95']:10.1%}{each['reached_p95']:9.1%}{each['all_points_p95']:12.1%}"
-        yield f"{name:{width}}{len(each['points']):6}{numbers}{each['ratio_with_1s_a_point']:11.0f}{errors}"
+        seconds = f"{each['seconds_used']:9.2f}{each['seconds_full']:9.1f}"
+        yield f"{name:{width}}{len(each['points']):6}{seconds}{ratios}{errors}"
+    yield "seconds: of these runs; full: of one run at every point; ratio: full / seconds (and with 1 s more a run)"
+    yield "promised, reached: 95 % of the points lie within it, as planned and in truth; all points: after a fit to all"
+    yield ""
+    yield "runs to make, in this order, as prompt tokens x output tokens:"
+    for name, each in found.items():
+        yield f"{name:{width}}  {' '.join(f'{prompt}x{output}' for prompt, output in each['points']) or 'none'}"
+    yield ""
     for what, each in (("adaptive", together), ("fixed design", together["fixed_design"])):
-        yield (
-            f"{what}: {each['mean_points']:.1f} runs (most {each['most_points']}), mean ratio {each['mean_ratio']:.0f}"
-            f" (median {each['median_ratio']:.0f}; with 1 s a run {each['mean_ratio_with_1s_a_point']:.0f}), p95 within"
-            f" {p95:.1%}: {each['kept']:.0%} of {each['models']}, within what was promised: {each['promise_kept']:.0%}"
+        mean, median, least, dearer = (
+            _ratio(each[key]) for key in ("mean_ratio", "median_ratio", "least_ratio", "mean_ratio_with_1s_a_point")
         )
+        yield (
+            f"{what}: {each['mean_points']:.1f} runs (most {each['most_points']}), mean ratio {mean} (median {median},"
+            f" least {least}; with 1 s a run {dearer}), p95 within {p95:.1%}: {each['kept']:.0%} of {each['models']},"
+            f" within what was promised: {each['promise_kept']:.0%}"
+        )
+
+
+def _ratio(number: float | None) -> str:
+    """Without any run there is no ratio."""
+    return "-" if number is None else f"{number:.0f}"
 
 
 def _plot(options: argparse.Namespace, planned: Sequence[tuple["Plan", "Measured"]]) -> None:

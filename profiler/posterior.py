@@ -7,7 +7,7 @@ machines hiccup. Everything is pure.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,14 +15,15 @@ from numpy.typing import ArrayLike
 from profiler.prior import CONTEXT_UNIT, Floats, Mean, Places, Scales, covariance
 from profiler.samples import Measured
 
-__all__ = ["Belief", "Evidence", "Noise", "Posterior", "design", "evidence", "posterior", "resolution"]
+__all__ = ["Belief", "Evidence", "Noise", "Posterior", "design", "evidence", "posterior", "resolution", "score"]
 
 _MOST_KNOTS = 64
 _BETWEEN = 0.01  # what a straight line between two neighbouring knots may miss of F
 _USUAL_SCATTER = 0.004  # of repeated runs on a machine of one's own, as a fraction
-_USUAL_WEIGHT = 8.0  # as many samples as this says so beforehand
+_USUAL_WEIGHT = 4.0  # as many samples as this says so beforehand
 _FREEDOM = 4.0
-_TURNS = 6
+_INFORMATION = (_FREEDOM + 1) / (_FREEDOM + 3)  # of a run with Student's t for its noise, beside a Gaussian's
+_TURNS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Evidence:
     """What one model's runs of batch size 1 (`measured`) say of its deviations from `mean`.
 
     They are those of F at `knots`, of beta and of gamma: `places`. `precision` is the matrix of theirs, `force` that
-    times their values.
+    times their values. `certainty` is one over the variance of each run's noise, `density` the logarithm of the runs'
+    likelihood without deviations.
     """
 
     measured: Measured
@@ -53,6 +55,12 @@ class Evidence:
     precision: Floats
     force: Floats
     noise: Noise
+    certainty: Floats
+    density: float
+
+    def numbered(self, number: int) -> Places:
+        """Its places, `number` being that by which models are told apart."""
+        return replace(self.places, model=np.full_like(self.places.model, number))
 
     @property
     def unexplained(self) -> Floats:
@@ -95,8 +103,8 @@ def design(prompt: ArrayLike, output: ArrayLike, knots: Floats, mean: Mean) -> t
     return first + further * mean.step + tokens * mean.context, matrix
 
 
-def evidence(measured: Measured, mean: Mean, number: int) -> Evidence:
-    """What the runs of batch size 1 say; `number` is that by which `Places` tell models apart."""
+def evidence(measured: Measured, mean: Mean) -> Evidence:
+    """What the runs of batch size 1 say."""
     alone = measured.where(measured.batch == 1)
     prompt, seconds = alone.prompt.astype(np.float64), alone.seconds
     knots = _knots(prompt)
@@ -105,9 +113,11 @@ def evidence(measured: Measured, mean: Mean, number: int) -> Evidence:
     rounding = resolution(seconds) / np.sqrt(12)
     scatter, weights = _scatter(matrix, seconds - expected, seconds, rounding**2 + between**2)
     noise = Noise(scatter, rounding)
-    weighted = matrix * (weights / (noise.variance(seconds) + between**2))[:, None]
+    certainty = _INFORMATION * weights / (noise.variance(seconds) + between**2)
+    weighted = matrix * certainty[:, None]
     precision, force = matrix.T @ weighted, weighted.T @ (seconds - expected)
-    return Evidence(alone, mean, knots, Places.of(number, mean, knots), precision, force, noise)
+    density = 0.5 * float(np.sum(np.log(certainty / (2 * np.pi)) - certainty * (seconds - expected) ** 2))
+    return Evidence(alone, mean, knots, Places.of(0, mean, knots), precision, force, noise, certainty, density)
 
 
 def _knots(prompt: Floats) -> Floats:
@@ -156,15 +166,18 @@ class Belief:
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What all the evidence says of deviations anywhere."""
+    """What all the evidence (`parts`) says of deviations anywhere."""
 
+    parts: tuple[Evidence, ...]
     places: Places
     scales: Scales
     weights: Floats
     gain: Floats
 
-    def believe(self, places: Places) -> Belief:
-        """The deviations at `places`, of models with evidence and without."""
+    def believe(self, mean: Mean, sizes: Floats, part: Evidence | None = None) -> Belief:
+        """The deviations of F at `sizes`, of beta and of gamma: of the model of `part`, or else of one not yet seen."""
+        number = next((at for at, each in enumerate(self.parts) if each is part), len(self.parts))
+        places = Places.of(number, mean, sizes)
         cross = covariance(places, self.places, self.scales)
         around = covariance(places, places, self.scales) - cross @ self.gain @ cross.T
         return Belief(cross @ self.weights, (around + around.T) / 2)
@@ -172,14 +185,47 @@ class Posterior:
 
 def posterior(parts: Sequence[Evidence], scales: Scales) -> Posterior:
     """Join the evidence of models that share deviations."""
-    places = Places.joined([part.places for part in parts])
-    precision, start = np.zeros((len(places.size), len(places.size))), 0
-    for part in parts:
-        end = start + len(part.force)
-        precision[start:end, start:end] = part.precision
-        start = end
-    prior = covariance(places, places, scales)
-    system = np.eye(len(prior)) + precision @ prior
-    force = np.concatenate([part.force for part in parts])
-    solved = np.linalg.solve(system, np.column_stack([precision, force]))
-    return Posterior(places, scales, solved[:, -1], solved[:, :-1])
+    joined = _Joined.of(parts, scales)
+    solved: Floats = np.linalg.solve(joined.system, np.column_stack([joined.precision, joined.force])).astype(
+        np.float64
+    )
+    return Posterior(tuple(parts), joined.places, scales, solved[:, -1], solved[:, :-1])
+
+
+def score(parts: Sequence[Evidence], scales: Scales, multipliers: Sequence[float]) -> Floats:
+    """Logarithms of the marginal likelihood of models' runs, an element for each multiplier of the scales.
+
+    It is how likely these very runs were beforehand: it falls where the means are further off than the scales allow,
+    and also where they allow more than is needed.
+    """
+    joined = _Joined.of(parts, scales)
+    fixed = covariance(joined.places, joined.places, scales.times(0))
+    # A covariance is made of squares of scales.
+    priors = fixed + np.square(multipliers)[:, None, None] * (joined.prior - fixed)
+    systems = np.eye(len(fixed)) + joined.precision @ priors
+    explained = (priors @ np.linalg.solve(systems, joined.force[:, None]))[..., 0] @ joined.force
+    found: Floats = sum(part.density for part in parts) + 0.5 * (explained - np.linalg.slogdet(systems)[1])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """The evidence of several models in one, their prior, and 1 + precision prior."""
+
+    places: Places
+    precision: Floats
+    force: Floats
+    prior: Floats
+    system: Floats
+
+    @classmethod
+    def of(cls, parts: Sequence[Evidence], scales: Scales) -> "_Joined":
+        places = Places.joined([part.numbered(number) for number, part in enumerate(parts)])
+        precision, start = np.zeros((len(places.size), len(places.size))), 0
+        for part in parts:
+            end = start + len(part.force)
+            precision[start:end, start:end] = part.precision
+            start = end
+        prior = covariance(places, places, scales)
+        force = np.concatenate([part.force for part in parts])
+        return cls(places, precision, force, prior, np.eye(len(prior)) + precision @ prior)

@@ -9,7 +9,7 @@ from profiler.architectures import BYTES
 from stream.command import UsageError
 
 if TYPE_CHECKING:
-    from profiler.predict import Prediction
+    from profiler.prediction import Prediction
 
 __all__ = ["add"]
 
@@ -74,7 +74,7 @@ def _devices(text: str) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from profiler.hardware_file import read_hardware
-    from profiler.predict import predict
+    from profiler.prediction import predict
     from profiler.spec import read_spec
 
     stack, weights = read_hardware(options.hardware), options.dtype
@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
 def _write(options: argparse.Namespace, predictions: "list[Prediction]") -> None:
     from datetime import UTC, datetime
 
-    from profiler.predict import predicted_stack
+    from profiler.prediction import predicted_stack
     from profiler.tables import write_stack
 
     date = f"{datetime.now(UTC):%Y-%m-%d}"

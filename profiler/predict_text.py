@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from profiler.hardware import Hardware, stacks
-from profiler.predict import WIDTHS, Prediction, placed, stands_on
+from profiler.prediction import WIDTHS, Prediction, placed, stands_on
 from profiler.roofline import USABLE_MEMORY, context_bytes, weight_bytes
 from profiler.tables import row_record
 from stream.runtime import prompt_function

@@ -8,7 +8,7 @@ import sys
 
 from profiler.architectures import architectures
 from profiler.hardware import hardware
-from profiler.predict import predict, predicted_stack
+from profiler.prediction import predict, predicted_stack
 from profiler.tables import table_text
 
 __all__ = ["STACK", "predicted_table"]

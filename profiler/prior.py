@@ -9,19 +9,24 @@ growth a + b p + c p^2 that comes nearest to the samples. The unknowns are relat
 - the model's own: a level, a smooth course over p, and what is rough from size to size;
 - how far the roofline's steps (from one wave of tiles to the next) are true: a factor of them, shared and own.
 
-Decoding is a step over one token, so beta's deviation goes with that of F(1). gamma's is the model's own. The scales
-were chosen for the largest likelihood of the published A100 and V100 measurements, then rounded. Everything is pure.
+Decoding is a step over one token, so beta's deviation goes with that of F(1). gamma's is the model's own. A growth is
+itself only an estimate, made of the same samples: each of its parts, and beta, is unknown besides.
+
+The scales are about those of the largest likelihood of the published A100 and V100 measurements, rounded (`rough`,
+and of a growth `context` and `free`, were set by hand); other machines are smoother or rougher: a multiplier of
+them all. Which mean it is, and which multiplier, the samples say
+(`profiler.choice`). Everything is pure.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from profiler.calibrate import plausible
-from profiler.hardware import Hardware, HardwareError, hardware
+from profiler.hardware import Hardware
 from profiler.roofline import Placement, step_seconds
 from profiler.samples import Measured
 
@@ -35,7 +40,6 @@ __all__ = [
     "Scales",
     "covariance",
     "growth",
-    "known_hardware",
     "roofline",
 ]
 
@@ -53,14 +57,20 @@ _FAR = 2048  # tokens of context over which the roofline's gamma is taken
 class Mean:
     """The mean of one model, in seconds of what ran: F as a function of an array of sizes, beta and gamma.
 
-    `course` is F without its steps. `smooth` tells the growth of samples from a roofline.
+    `course` is F without its steps. A growth has `shares`: those of a, b p and c p^2 in F, an array of (sizes, 3).
     """
 
+    name: str
     prompt: Callable[[Floats], Floats]
     course: Callable[[Floats], Floats]
     step: float
     context: float
-    smooth: bool = False
+    shares: Callable[[Floats], Floats] | None = None
+
+    @property
+    def smooth(self) -> bool:
+        """Whether it is the growth of samples, and not a roofline."""
+        return self.shares is not None
 
     @property
     def bound(self) -> float:
@@ -71,14 +81,6 @@ class Mean:
     def steps(self, sizes: Floats) -> Floats:
         """How far the steps lie from the smooth course, as a fraction of F."""
         return self.course(sizes) / self.prompt(sizes) - 1
-
-
-def known_hardware(name: str) -> Hardware | None:
-    """The shipped stack that samples' `hardware` names, if one does."""
-    try:
-        return hardware(name)
-    except HardwareError:
-        return None
 
 
 def roofline(measured: Measured, stack: Hardware) -> Mean | None:
@@ -92,7 +94,9 @@ def roofline(measured: Measured, stack: Hardware) -> Mean | None:
         return step_seconds(model, stack, placement, np.round(sizes).astype(np.int64), prompt=True)
 
     near, far = (float(step_seconds(model, stack, placement, 1, context)) for context in (0, _FAR))
-    return Mean(prompt, _smooth(_COURSE, prompt(_COURSE)), near, max(0.0, (far - near) / _FAR))
+    course = _nearest(_COURSE, prompt(_COURSE))[0]
+    name = f"roofline {stack.name}"
+    return Mean(name, prompt, lambda sizes: course(sizes).sum(axis=1), near, max(0.0, (far - near) / _FAR))
 
 
 def growth(measured: Measured) -> Mean:
@@ -104,21 +108,32 @@ def growth(measured: Measured) -> Mean:
     if not step:  # few prompt sizes hardly tell beta and gamma apart: then it is beta
         course, (step,) = _nearest(prompt, measured.seconds, further)
         context = 0.0
-    return Mean(course, course, step, context / scale, smooth=True)
 
+    def seconds(sizes: Floats) -> Floats:
+        total: Floats = course(sizes).sum(axis=1)
+        return total
 
-def _smooth(sizes: Floats, seconds: Floats) -> Callable[[Floats], Floats]:
-    return _nearest(sizes, seconds)[0]
+    def shares(sizes: Floats) -> Floats:
+        parts = course(sizes)
+        share: Floats = parts / parts.sum(axis=1, keepdims=True)
+        return share
+
+    return Mean("smooth growth", seconds, seconds, step, context / scale, shares)
 
 
 def _nearest(prompt: Floats, seconds: Floats, *others: Floats) -> tuple[Callable[[Floats], Floats], list[float]]:
-    """Least squares of relative errors with nothing below 0: a + b p + c p^2, and the factors of `others`."""
+    """Least squares of relative errors, none below 0: a, b p and c p^2 (columns), and the factors of `others`."""
     scale = float(prompt.max())
     columns = np.column_stack([np.ones_like(prompt), prompt / scale, (prompt / scale) ** 2, *others])
     found, _ = nnls(columns / seconds[:, None], np.ones_like(seconds))
     # A course that starts at nothing could not be deviated from.
     a, b, c = max(float(found[0]), 0.05 * float(seconds.min())), float(found[1]), float(found[2])
-    return lambda sizes: a + b * (sizes / scale) + c * (sizes / scale) ** 2, [float(each) for each in found[3:]]
+
+    def parts(sizes: Floats) -> Floats:
+        share = sizes / scale
+        return np.stack([np.full_like(share, a), b * share, c * share**2], axis=1)
+
+    return parts, [float(each) for each in found[3:]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +143,8 @@ class Scales:
     `level`: of all models alike; `shared`: smooth over sizes within `shared_reach` octaves and models within
     `shared_bound`; `kernel`: at one size only, models within `kernel_bound`; `steps`: of the factor of the roofline's
     steps. Then a model's own: `own_level`, `own` within `own_reach`, `own_steps`, `rough` at one size, `step` of beta
-    against F(1), `context` of gamma (in units of beta CONTEXT_UNIT).
+    against F(1); and, whatever the multiplier, `context` of gamma (in units of beta CONTEXT_UNIT), and `free` of beta
+    and of each part of a growth.
     """
 
     warp: float = 32.0
@@ -143,9 +159,17 @@ class Scales:
     own: float = 0.03
     own_reach: float = 0.5
     own_steps: float = 0.2
-    rough: float = 0.01
+    rough: float = 0.006
     step: float = 0.02
     context: float = 0.01
+    free: float = 0.0
+
+    def times(self, multiplier: float) -> "Scales":
+        """The same with all that lies off the mean so many times as far off."""
+        return replace(self, **{name: multiplier * getattr(self, name) for name in _DEVIATIONS})
+
+
+_DEVIATIONS = ("level", "shared", "kernel", "steps", "own_level", "own", "own_steps", "rough", "step")
 
 
 ROOFLINE = Scales()
@@ -163,6 +187,8 @@ GROWTH = Scales(
     own_reach=0.3,
     own_steps=0.0,
     step=0.03,
+    context=0.03,
+    free=1.0,
 )
 """Around the smooth growth of a model's own samples."""
 
@@ -171,25 +197,30 @@ GROWTH = Scales(
 class Places:
     """Unknowns, one an element: of which model (a number), at which prompt size (beta: 0, gamma: -1).
 
-    `bound` and `steps` are the mean's.
+    `bound` and `steps` are the mean's; `parts`, an array of (unknowns, 4), what a growth's parts and beta make of each.
     """
 
     model: NDArray[np.int64]
     size: Floats
     bound: Floats
     steps: Floats
+    parts: Floats
 
     @classmethod
     def of(cls, model: int, mean: Mean, sizes: Floats) -> "Places":
         """Those of one model: F at `sizes`, then beta, then gamma."""
         size = np.append(sizes, (0.0, -1.0))
         steps = mean.steps(np.maximum(size, 1.0))
-        return cls(np.full(len(size), model), size, np.full(len(size), mean.bound), steps)
+        parts = np.zeros((len(size), 4))
+        if mean.shares is not None:
+            parts[:-2, :3] = mean.shares(sizes)
+            parts[-2, 3] = 1.0
+        return cls(np.full(len(size), model), size, np.full(len(size), mean.bound), steps, parts)
 
     @classmethod
     def joined(cls, parts: "list[Places]") -> "Places":
         """All of several, in order."""
-        columns = ([getattr(part, name) for part in parts] for name in ("model", "size", "bound", "steps"))
+        columns = ([getattr(part, name) for part in parts] for name in ("model", "size", "bound", "steps", "parts"))
         return cls(*(np.concatenate(column) for column in columns))
 
 
@@ -205,6 +236,7 @@ def covariance(rows: Places, columns: Places, scales: Scales) -> Floats:
     alone = scales.own_level**2 + scales.own**2 * _matern(apart / scales.own_reach)
     alone += scales.own_steps**2 * steps[0] * steps[1]
     alone += same * np.where(size[0] > 0, scales.rough**2, scales.step**2)
+    alone += scales.free**2 * (rows.parts @ columns.parts.T)
     context = scales.context**2 * (own & same)
     return np.where((size[0] < 0) | (size[1] < 0), np.where(same, context, 0.0), together + own * alone)
 

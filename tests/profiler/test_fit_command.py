@@ -11,8 +11,7 @@ import pytest
 
 from profiler.cli import main
 from profiler.fitted import row_names
-from profiler.gain import gain
-from profiler.samples import Measured, read_samples
+from profiler.samples import read_samples
 from stream.coefficients import load_tables
 from stream.table_format import Stack, read_table
 
@@ -54,7 +53,7 @@ def test_the_published_tables_are_written(tmp_path: Path, capsys: pytest.Capture
     assert found["a100"].rows["microsoft/TNLGv2_530B"].accelerators == 24
     assert '"runtime_for_prompt_tokens": {"1": 0.125, "16": 0.134,' in table.read_text()
     said, errors = capsys.readouterr()
-    assert len(said.splitlines()) == 18
+    assert len(said.splitlines()) == 20
     assert errors == ""
 
 
@@ -73,7 +72,7 @@ def test_the_default_learns_and_says_by_how_much_it_is_better(
         assert row.fit.r2 > 0.999
         assert row.fit.median_error <= row.fit.p95_error <= row.fit.max_error < 0.1
     said = capsys.readouterr().out
-    default, published, helm = (float(line.split()[-1].rstrip("%")) for line in said.splitlines()[-3:])
+    default, published, helm = (float(line.split()[-1].rstrip("%")) for line in said.splitlines()[-4:-1])
     assert default < published < helm
     assert "24 of 200; all: profiler crossval" in said
     assert main(["check", str(table)]) == 0
@@ -85,7 +84,7 @@ def test_one_model_of_unknown_make_is_enough(tmp_path: Path) -> None:
     row = stacks(table)["box"].rows["m"]
     assert row.coefficients.per_output_token == pytest.approx(0.015, rel=0.02)
     assert row.coefficients.prompt_seconds[-1] == pytest.approx(0.1, rel=0.02)
-    assert (row.accelerators, row.note) == (1, "tensor parallel 1")
+    assert (row.accelerators, row.note) == (1, "tensor parallel 1; mean: smooth growth")
 
 
 @pytest.mark.parametrize("method", ["posterior", "paper"])
@@ -152,7 +151,7 @@ WRONG = [
     (lines() + lines("b"), ["--stack", "s"], "--stack names one stack, the samples are of box, b: choose with --hard"),
     (lines(batch=2), [], "{runs}: no runs of batch size 1, which coefficients are of"),
     (lines(), ["--hardware", "h100"], "{runs}: no samples of hardware 'h100': found box"),
-    ("box,m,1,1,1,1,-1\n", [], "{runs}: line 2: runtime_seconds: expected a time above 0, found '-1'"),
+    ("box,m,1,1,1,1,-1\n", [], "{runs}: line 2: runtime_seconds: expected a time above 0, in seconds, found '-1'"),
     ("box,m,1,1,1,1,0.1\n", ["--method", "paper"], "m on box, tensor parallel 1: every run gave 1 output tokens"),
     ("box,m,1,1,1,1,0.1\n", [], "m on box, tensor parallel 1: "),
     (lines(), ["--plot", "/none/plot.html"], "/none/plot.html: No such file or directory"),
@@ -200,18 +199,33 @@ def test_small_matrices_need_no_threads() -> None:
     assert done.stdout == "1\n"  # on a busy machine a fit takes ten times as long with them
 
 
-def alone(name: str) -> list[Measured]:
-    return [each for each in read_samples(PUBLISHED) if each.model == name and each.hardware == "a100"]
+def test_what_was_written_and_replaced_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, lines())
+    assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path / 'table.json'}: stack box: 1 row written"
+    fit(tmp_path, lines() + lines(model="n"))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"{tmp_path / 'table.json'}: stack box: 2 rows written, replacing m"
 
 
-def test_the_gain_is_of_sizes_left_out() -> None:
-    found = gain(alone("openai/ada"))
-    assert found is not None
-    assert found.interior == 25
-    assert found.sizes == 24
-    assert found.published is not None
-    few = alone("openai/ada")[0]
-    assert gain([few.where(few.prompt < 20)]) is None
-    alike = few.where((few.prompt < 40) & (few.output == 1))
-    assert (without := gain([alike])) is not None
-    assert without.published is None
+def test_runtimes_in_milliseconds_are_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow = "".join(f"box,m,1,1,{p},{o},{20 * o + p}\n" for p in (1, 64) for o in (1, 2, 8))
+    assert fit(tmp_path, slow)[0] == 0
+    said = "m on box, tensor parallel 1: 20 s for each output token: are the runtimes in milliseconds?"
+    assert capsys.readouterr().err == f"profiler fit: warning: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("hardware", "said"),
+    [
+        ("box", "box: architecture not used of gpt-j-6b, ada: no roofline is known of this hardware"),
+        ("v100", "v100: architecture not used of gpt-j-6b, ada: no roofline there is (v100-megatron) makes these"),
+    ],
+)
+def test_architectures_that_are_not_used_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hardware: str, said: str
+) -> None:
+    shape = ",hidden_size,attention_heads,ffn_hidden_size,layers_total\n"
+    runs = lines(hardware, "gpt-j-6b") + lines(hardware, "ada", beta=0.011)
+    (tmp_path / "runs.csv").write_text(HEADER.replace("\n", shape) + runs.replace("\n", ",4096,32,16384,32\n"))
+    assert main(["fit", str(tmp_path / "runs.csv")]) == 0
+    assert capsys.readouterr().err.startswith(f"profiler fit: warning: {said}")

@@ -10,7 +10,7 @@ from profiler.architectures import architectures
 from profiler.cli import main
 from profiler.hardware import HardwareError, hardware
 from profiler.hardware_file import read_hardware
-from profiler.predict import predict
+from profiler.prediction import predict
 from stream.table_format import read_table
 
 L40S = {

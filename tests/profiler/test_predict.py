@@ -17,7 +17,7 @@ from profiler.bands import SERVED, Band, band
 from profiler.cli import main
 from profiler.config import ArchitectureError
 from profiler.hardware import Hardware, LeftOut, hardware, stacks
-from profiler.predict import predict, predicted_stack
+from profiler.prediction import predict, predicted_stack
 from profiler.roofline import KNOTS, Placement, divides, place, step_seconds, weight_bytes
 from profiler.spec import written_out
 from profiler.tables import table_text

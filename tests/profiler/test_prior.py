@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.prior import GROWTH, ROOFLINE, Places, Scales, covariance, growth, known_hardware, roofline
+from profiler.hardware import hardware
+from profiler.prior import GROWTH, ROOFLINE, Places, Scales, covariance, growth, roofline
 from profiler.samples import Measured, read_samples
 
 MEASURED = {
@@ -46,20 +47,15 @@ def test_growth_of_one_size_gives_further_tokens_to_beta() -> None:
 
 @pytest.mark.parametrize("each", A100, ids=[each.model for each in A100])
 def test_the_roofline_is_near_what_was_measured(each: Measured) -> None:
-    stack = known_hardware(each.hardware)
-    assert stack is not None
-    mean = roofline(each, stack)
+    mean = roofline(each, hardware(each.hardware))
     assert mean is not None
     first = each.output == 1
     assert np.median(np.abs(mean.prompt(each.prompt[first].astype(float)) / each.seconds[first] - 1)) < 0.15
     assert 0 <= mean.bound < 5
 
 
-def test_without_architecture_or_hardware_there_is_no_roofline() -> None:
-    stack = known_hardware("a100")
-    assert stack is not None
-    assert roofline(replace(A100[0], architecture=None), stack) is None
-    assert known_hardware("an abacus") is None
+def test_without_architecture_there_is_no_roofline() -> None:
+    assert roofline(replace(A100[0], architecture=None), hardware("a100")) is None
 
 
 @given(SIZES, SIZES, st.sampled_from([ROOFLINE, GROWTH, Scales(rough=0.0)]))
@@ -80,3 +76,21 @@ def test_models_that_are_alike_share_more() -> None:
         covariance(Places.of(0, mean, sizes), Places.of(1, other, sizes), ROOFLINE)[0, 0] for other in (alike, unlike)
     ]
     assert shared[0] > shared[1] > 0
+
+
+def test_a_growth_is_an_estimate() -> None:
+    mean, sizes = growth(A100[2]), np.array([1.0, 2000.0])
+    place = Places.of(0, mean, sizes)
+    free = covariance(place, place, replace(GROWTH.times(0.0), context=0.0))
+    assert mean.shares is not None
+    assert mean.shares(sizes).sum(axis=1) == pytest.approx(1)
+    assert free == pytest.approx(GROWTH.free**2 * place.parts @ place.parts.T)
+    assert np.diag(free)[2:] == pytest.approx([GROWTH.free**2, 0])
+
+
+def test_a_multiplier_is_of_all_that_lies_off_the_mean() -> None:
+    mean = growth(A100[2])
+    place = Places.of(0, mean, np.array([1.0, 64.0, 2000.0]))
+    once, thrice = (covariance(place, place, ROOFLINE.times(multiplier)) for multiplier in (1, 3))
+    assert thrice[:-1, :-1] == pytest.approx(9 * once[:-1, :-1])
+    assert thrice[-1, -1] == once[-1, -1]

@@ -1,7 +1,7 @@
 """Coefficients fitted to samples: the default method, the published one, and what either leaves unexplained.
 
 `posterior`, the default, learns all models of a hardware together, around the roofline where it is known
-(`profiler.learned`); `paper` is the published method, exactly (`profiler.paper`).
+(`profiler.choice`, `profiler.learned`); `paper` is the published method, exactly (`profiler.paper`).
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiler.learned import Line, learn, line, look
+from profiler.choice import Seen, see
+from profiler.learned import Learned, Line, learn, line
 from profiler.paper import LEVEL, paper_coefficients, paper_intervals
-from profiler.posterior import Evidence, Posterior
 from profiler.prior import Floats
 from profiler.samples import Measured
 from stream.runtime import Coefficients, prompt_function
@@ -32,9 +32,9 @@ __all__ = [
 METHODS = ("posterior", "paper")
 
 _DIGITS = 6  # a runtime is never known to more
-_WITHIN = 1.2816  # standard deviations that hold 80 %
 _FACTOR_DIGITS = 4
 _NARROWEST = 1e-3
+_IN_SAMPLE = "intervals are those of the samples themselves, not of what was not measured"
 
 
 class FitFault(ValueError):
@@ -58,7 +58,8 @@ class Fitted:
 
     `intervals` is what a table row holds: {"level": 0.8, "runtime_per_output_token": [low, high],
     "runtime_for_prompt_tokens": [low, high], "runtime": [low, high]}, factors of the value; what nothing is known of
-    is left out. `note` says what the numbers stand on where samples alone did not determine them (None: they did).
+    is left out. `mean` is what the numbers were learned around ("roofline STACK", "smooth growth"; None: nothing),
+    `note` says what else to know of them.
     """
 
     measured: Measured
@@ -66,6 +67,7 @@ class Fitted:
     coefficients: Coefficients
     errors: FitErrors
     intervals: dict[str, float | list[float]]
+    mean: str | None = None
     note: str | None = None
 
 
@@ -79,33 +81,39 @@ def fit(samples: Sequence[Measured], method: str = "posterior") -> tuple[Fitted,
         raise FitFault(f"method {method!r} is not known: there are {', '.join(METHODS)}")
     if method == "paper":
         return tuple(_published(each) for each in samples)
-    parts = [_seen(each, number) for number, each in enumerate(samples)]
-    return tuple(row(part, learned, elsewhere(parts, part)) for part, learned in zip(parts, learn(parts), strict=True))
+    seen = [_seen(each) for each in samples]
+    return tuple(row(learned, elsewhere(samples, each)) for each, learned in zip(samples, learn(seen), strict=True))
 
 
-def row(part: Evidence, learned: Posterior, sizes: Floats) -> Fitted:
+def row(learned: Learned, sizes: Floats) -> Fitted:
     """One model's row; `sizes` are those at which F is wanted besides the model's own."""
-    found = line(part, learned, sizes)
-    coefficients = line_coefficients(found, part.measured.scale)
-    errors, off = _errors(coefficients, part.measured)
-    low, high = np.quantile(1 / (1 + off), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    found, measured = line(learned, sizes), learned.part.measured
+    coefficients = line_coefficients(found, measured.scale)
     intervals: dict[str, float | list[float]] = {
         "level": LEVEL,
-        "runtime_per_output_token": _around(1 - _WITHIN * found.step_error, 1 + _WITHIN * found.step_error),
-        "runtime_for_prompt_tokens": _around(1 - _WITHIN * found.prompt_error, 1 + _WITHIN * found.prompt_error),
-        "runtime": _around(float(low), float(high)),
+        "runtime_per_output_token": _around(*found.step_band),
+        "runtime_for_prompt_tokens": _around(*found.prompt_band),
+        "runtime": _around(*found.runtime_band),
     }
-    return Fitted(part.measured, "posterior", coefficients, errors, intervals, _note(part))
+    errors = fit_errors(coefficients, measured)
+    return Fitted(measured, "posterior", coefficients, errors, intervals, learned.part.mean.name, _note(measured))
 
 
-def elsewhere(parts: Sequence[Evidence], part: Evidence) -> Floats:
-    """The prompt sizes measured on the hardware of `part`, of any model."""
-    return np.unique(np.concatenate([each.knots for each in parts if each.measured.hardware == part.measured.hardware]))
+def elsewhere(samples: Sequence[Measured], one: Measured) -> Floats:
+    """The prompt sizes of runs of batch size 1 on the hardware of `one`, of any model."""
+    there = [each.prompt[each.batch == 1] for each in samples if each.hardware == one.hardware]
+    return np.unique(np.concatenate(there)).astype(np.float64)
 
 
 def fit_errors(coefficients: Coefficients, measured: Measured) -> FitErrors:
     """Errors of `coefficients` (of the whole model) against the runs of batch size 1, scaled to the whole model."""
-    return _errors(coefficients, measured)[0]
+    alone = measured.where(measured.batch == 1)
+    seconds = alone.seconds * alone.scale
+    found = runtimes(coefficients, alone)
+    spread = float(np.sum((seconds - seconds.mean()) ** 2))
+    r2 = 1 - float(np.sum((found - seconds) ** 2)) / spread if spread > 0 else 1.0
+    median, p95, largest = (float(each) for each in np.quantile(np.abs(found / seconds - 1), [0.5, 0.95, 1]))
+    return FitErrors(len(seconds), r2, median, p95, largest)
 
 
 def runtimes(coefficients: Coefficients, measured: Measured) -> Floats:
@@ -122,27 +130,26 @@ def runtimes(coefficients: Coefficients, measured: Measured) -> Floats:
 def _published(measured: Measured) -> Fitted:
     coefficients = paper_coefficients(measured)
     intervals = paper_intervals(coefficients, measured)
-    return Fitted(measured, "paper", coefficients, fit_errors(coefficients, measured), intervals)
+    errors = fit_errors(coefficients, measured)
+    return Fitted(measured, "paper", coefficients, errors, intervals, note=_IN_SAMPLE)
 
 
-def _seen(measured: Measured, number: int) -> Evidence:
-    """The evidence of one model, if it is enough to tell F and beta apart."""
+def _seen(measured: Measured) -> Seen:
+    """What one model's samples say, if it is enough to tell F and beta apart."""
     alone = measured.where(measured.batch == 1)
     if not len(alone.prompt):
         raise FitFault(f"{measured.name}: no runs of batch size 1, which coefficients are of")
-    part = look(alone, number)
-    outputs = np.unique(alone.output)
-    if part.mean.smooth and len(outputs) == 1:
+    seen, outputs = see(alone), np.unique(alone.output)
+    if len(outputs) == 1 and all(part.mean.smooth for part in seen.parts.values()):
         raise FitFault(
             f"{measured.name}: output_tokens is {int(outputs[0])} in every run: F and beta cannot be told apart;"
             " measure another number of them, too"
         )
-    return part
+    return seen
 
 
-def _note(part: Evidence) -> str | None:
-    outputs = np.unique(part.measured.output)
-    if len(outputs) > 1:
+def _note(measured: Measured) -> str | None:
+    if len(np.unique(measured.output)) > 1:
         return None
     return "all runs have one number of output tokens: F and beta are told apart by the roofline"
 
@@ -155,17 +162,6 @@ def line_coefficients(found: Line, scale: float) -> Coefficients:
         prompt_seconds=tuple(_short(seconds * scale) for seconds in found.prompt.tolist()),
         context=_short(found.context * scale),
     )
-
-
-def _errors(coefficients: Coefficients, measured: Measured) -> tuple[FitErrors, Floats]:
-    alone = measured.where(measured.batch == 1)
-    seconds = alone.seconds * alone.scale
-    found = runtimes(coefficients, alone)
-    off = found / seconds - 1
-    spread = float(np.sum((seconds - seconds.mean()) ** 2))
-    r2 = 1 - float(np.sum((found - seconds) ** 2)) / spread if spread > 0 else 1.0
-    median, p95, largest = (float(each) for each in np.quantile(np.abs(off), [0.5, 0.95, 1]))
-    return FitErrors(len(seconds), r2, median, p95, largest), off
 
 
 def _around(low: float, high: float) -> list[float]:

@@ -8,7 +8,7 @@ of single runs that no coefficients explain, as the other models show it. How no
 deviates more than others did, is learned from the runs themselves: hypotheses of both (`_NOISES`, `_SPREADS`) are
 carried along and weighed by how well each foretold every run.
 
-The planner sees runtimes through an `Oracle` only, one run at a time.
+The planner sees runtimes through an `Oracle` only, one run at a time. `profiler.planner` is its entry.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from profiler.learned import Line, settle
 from profiler.posterior import Belief, Noise, design
 from profiler.prior import Floats, Mean
 
-__all__ = ["Expectation", "Oracle", "Plan", "Points", "follow", "plan"]
+__all__ = ["Expectation", "Oracle", "Plan", "Points", "adapt", "follow"]
 
 _NOISES = ((0.0, 0.2), (0.01, 0.1), (0.02, 0.2), (0.035, 0.25), (0.06, 0.15), (0.1, 0.1))
 """Scatter of single runs besides that of the other models' (a fraction of T), and how likely it is beforehand."""
@@ -86,7 +86,7 @@ class Plan:
     line: Line
 
 
-def plan(
+def adapt(
     oracle: Oracle, points: Points, expected: Expectation, p95: float, made: Sequence[tuple[int, float]] = ()
 ) -> Plan:
     """Run what tells most until 95 % of `points` are known to within `p95` (a fraction), or all were run.
@@ -104,9 +104,19 @@ def plan(
     return _planned(hypotheses, points, expected, runs)
 
 
-def follow(oracle: Oracle, points: Points, expected: Expectation, design_of: Sequence[int]) -> Plan:
-    """Run exactly these points (their numbers), whatever they tell: a design that was fixed beforehand."""
-    runs = [(index, oracle.read(*points.at(index))) for index in design_of]
+def follow(
+    oracle: Oracle,
+    points: Points,
+    expected: Expectation,
+    design_of: Sequence[int],
+    made: Sequence[tuple[int, float]] = (),
+) -> Plan:
+    """Run exactly these points (their numbers), whatever they tell: a design that was fixed beforehand.
+
+    Those that were `made` already are not run again, and count like the others.
+    """
+    there = {index for index, _ in made}
+    runs = [*made, *((index, oracle.read(*points.at(index))) for index in design_of if index not in there)]
     return _planned(_Hypotheses(points, expected, runs), points, expected, runs)
 
 
@@ -114,12 +124,13 @@ def _planned(
     hypotheses: "_Hypotheses", points: Points, expected: Expectation, runs: Sequence[tuple[int, float]]
 ) -> Plan:
     promised, known = hypotheses.errors()
+    made = points.prompt[[index for index, _ in runs]]
     return Plan(
         points=tuple(points.at(index) for index, _ in runs),
         seconds=tuple(seconds for _, seconds in runs),
         promised_p95=promised,
         known_p95=known,
-        line=settle(expected.mean, expected.sizes, hypotheses.belief()),
+        line=settle(expected.mean, expected.sizes, hypotheses.belief(), expected.noise, made, points.output),
     )
 
 
