@@ -1,8 +1,8 @@
 """Which mean a model's samples have, and how far off it they lie: chosen by how likely each makes the samples.
 
 Candidates are the roofline of every shipped stack on the device (one device runs software of several kinds), and the
-smooth growth of the samples; with each, some multipliers of the prior's scales. `profiler.posterior.score` says how
-likely a model's samples are under one of them (marginal likelihood). The models of a hardware should agree, since they
+growth of the samples, smooth or bent; with each, some multipliers of the prior's scales. `profiler.posterior.score`
+says how likely a model's samples are under one of them (marginal likelihood). The models of a hardware should agree, since they
 learn from each other: the mean is the one under which all together are the most likely, except for models that clearly
 have another; the multiplier is common to those of one mean. Everything is pure.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from profiler.hardware import Hardware, HardwareError, hardware, stacks
 from profiler.posterior import Evidence, design, evidence, score
-from profiler.prior import GROWTH, ROOFLINE, Floats, Mean, Scales, growth, roofline
+from profiler.prior import GROWTH, ROOFLINE, Floats, Mean, Scales, bent_growth, growth, roofline
 from profiler.samples import Measured
 
 __all__ = ["MULTIPLIERS", "Choice", "Seen", "agrees", "choose", "scales_of", "see", "stacks_on"]
@@ -25,6 +25,7 @@ MULTIPLIERS = (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 _BEFOREHAND = -0.5 * (np.log2(MULTIPLIERS) / 2.0) ** 2  # log densities: few samples do not decide it
 _CLEARLY = 20.0  # difference of log likelihoods at which a model has another mean than those beside it
 _CLOSE = 15.0  # the same for each model, within which it is looked at what models have in common
+_BENT = 6.0  # what a bend must gain: it is put where it fits best, at one of a dozen or two sizes
 _MOST_UNKNOWNS = 800  # with which that is quickly done
 _AGREES = 1.5  # by what factor samples may lie off a roofline that is theirs
 
@@ -67,9 +68,10 @@ def see(measured: Measured, on: Iterable[Hardware] | None = None) -> Seen:
     lines = (roofline(measured, stack) for stack in (stacks_on(measured.hardware) if on is None else on))
     means = [line for line in lines if line is not None and agrees(line, measured)]
     if not means or len(np.unique(measured.output[measured.batch == 1])) > 1:
-        means.append(growth(measured.where(measured.batch == 1)))
+        alone = measured.where(measured.batch == 1)
+        means += [growth(alone), *filter(None, [bent_growth(alone)])]
     parts = {mean.name: evidence(measured, mean) for mean in means}
-    scores = {name: score([part], _usual(part.mean), MULTIPLIERS) for name, part in parts.items()}
+    scores = {name: score([part], _usual(part.mean), MULTIPLIERS) - _odds(part.mean) for name, part in parts.items()}
     return Seen(measured, parts, scores)
 
 
@@ -144,6 +146,10 @@ def _together(seen: Sequence[Seen], name: str) -> float:
     having = [each for each in seen if name in each.parts]
     joint = score([each.parts[name] for each in having], scales_of(having, name), [1.0])
     return float(joint[0]) - sum(float(each.scores[name][at]) for each in having)
+
+
+def _odds(mean: Mean) -> float:
+    return _BENT if mean.name == "bent growth" else 0.0
 
 
 def _usual(mean: Mean) -> Scales:

@@ -23,7 +23,7 @@ and, where known, tensor_parallel, batch_size (only runs of 1 are fitted), layer
 a model too large to run whole), hidden_size, attention_heads, ffn_hidden_size. Splitwise's files are read too.
 
 Methods: posterior (the default) learns from the roofline of the model's architecture, where that is known and makes
-the samples likelier than smooth growth does, and from what all models of a hardware have in common, and has an
+the samples likelier than a growth of their own does, and from what all models of a hardware have in common, and has an
 interval for every number. paper is the published
 method of Narayanan et al. (arXiv 2305.02440), exactly, with its three decimals.
 
@@ -99,7 +99,7 @@ def _doubts(fitted: Sequence["Fitted"]) -> Iterator[str]:
         beta = each.coefficients.per_output_token
         if beta > _SLOW:
             yield f"{each.measured.name}: {beta:.4g} s for each output token: are the runtimes in milliseconds?"
-    unused = [each for each in fitted if each.measured.architecture is not None and each.mean == "smooth growth"]
+    unused = [each for each in fitted if each.measured.architecture is not None and "growth" in (each.mean or "")]
     for hardware in dict.fromkeys(each.measured.hardware for each in unused):
         models = ", ".join(each.measured.model for each in unused if each.measured.hardware == hardware)
         yield f"{hardware}: architecture not used of {models}: {_why_not(hardware)}"
@@ -111,7 +111,7 @@ def _why_not(hardware: str) -> str:
     known = [stack.name for stack in stacks_on(hardware)]
     if not known:
         return "no roofline is known of this hardware"
-    return f"no roofline there is ({', '.join(known)}) makes these samples likelier than smooth growth does"
+    return f"no roofline there is ({', '.join(known)}) makes these samples likelier than growth of their own does"
 
 
 def _described(options: argparse.Namespace, samples: Sequence["Measured"]) -> dict[str, Any]:

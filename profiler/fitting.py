@@ -58,8 +58,8 @@ class Fitted:
 
     `intervals` is what a table row holds: {"level": 0.8, "runtime_per_output_token": [low, high],
     "runtime_for_prompt_tokens": [low, high], "runtime": [low, high]}, factors of the value; what nothing is known of
-    is left out. `mean` is what the numbers were learned around ("roofline STACK", "smooth growth"; None: nothing),
-    `note` says what else to know of them.
+    is left out. `mean` is what the numbers were learned around ("roofline STACK", "smooth growth", "bent growth"; None:
+    nothing), `note` says what else to know of them.
     """
 
     measured: Measured
@@ -145,7 +145,19 @@ def _seen(measured: Measured) -> Seen:
             f"{measured.name}: output_tokens is {int(outputs[0])} in every run: F and beta cannot be told apart;"
             " measure another number of them, too"
         )
+    if _one_line(alone) and all(part.mean.smooth for part in seen.parts.values()):
+        raise FitFault(
+            f"{measured.name}: prompt and output tokens grow together in its {len(alone.prompt)} runs: F and beta"
+            " cannot be told apart; measure another number of output tokens at one of its prompt sizes"
+        )
     return seen
+
+
+def _one_line(measured: Measured) -> bool:
+    """Whether all points lie on one line of prompt and output tokens, both of which vary."""
+    points = np.unique(np.stack([measured.prompt, measured.output]), axis=1).astype(np.float64)
+    away = (points - points[:, :1]) / np.maximum(points.max(axis=1, keepdims=True), 1)
+    return bool(np.all(away.max(axis=1) > 0) and np.linalg.matrix_rank(away) < len(points))
 
 
 def _note(measured: Measured) -> str | None:

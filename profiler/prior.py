@@ -38,6 +38,7 @@ __all__ = [
     "Mean",
     "Places",
     "Scales",
+    "bent_growth",
     "covariance",
     "growth",
     "roofline",
@@ -51,6 +52,10 @@ CONTEXT_UNIT = 1e-3
 _COMPARED = 512  # prompt tokens at which models are compared for what bounds them
 _COURSE = np.array([1.0, *range(16, 2049, 16)])  # prompt sizes over which the roofline's smooth course is drawn
 _FAR = 2048  # tokens of context over which the roofline's gamma is taken
+
+
+_FEWEST_BENT = 5  # prompt sizes
+_BENDS = 12  # places at most (and as many between) at which a growth may bend
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +104,38 @@ def roofline(measured: Measured, stack: Hardware) -> Mean | None:
     return Mean(name, prompt, lambda sizes: course(sizes).sum(axis=1), near, max(0.0, (far - near) / _FAR))
 
 
-def growth(measured: Measured) -> Mean:
-    """The a + b p + c p^2 (F), beta and gamma, none below 0, that come nearest to a model's samples, relatively."""
+def bent_growth(measured: Measured) -> Mean | None:
+    """The same with F = a + b max(p - k, 0) + c p^2: flat while weights are read, then bound by what is computed.
+
+    k is the size from which it comes nearest to the samples; None where there are too few sizes to tell.
+    """
+    sizes = np.unique(measured.prompt)
+    if len(sizes) < _FEWEST_BENT:
+        return None
+    some = np.unique(np.linspace(0, len(sizes) - 3, _BENDS).round().astype(int))
+    between = np.sqrt(sizes[some] * sizes[some + 1].astype(np.float64))
+    means = [growth(measured, float(bend)) for bend in (*sizes[some[1:]], *between)]
+    return min(means, key=lambda mean: _misfit(mean, measured))
+
+
+def _misfit(mean: Mean, measured: Measured) -> float:
+    prompt, further = measured.prompt.astype(np.float64), measured.output - 1.0
+    tokens = further * (2 * prompt + measured.output) / 2
+    expected = mean.prompt(prompt) + further * mean.step + tokens * mean.context
+    return float(np.sum((expected / measured.seconds - 1) ** 2))
+
+
+def growth(measured: Measured, bend: float = 0.0) -> Mean:
+    """The a + b p + c p^2 (F), beta and gamma, none below 0, that come nearest to a model's samples, relatively.
+
+    With a `bend` F is flat up to so many tokens, but for c p^2.
+    """
     prompt, further = measured.prompt.astype(np.float64), measured.output.astype(np.float64) - 1
     tokens = further * (2 * prompt + measured.output) / 2
     scale = max(1.0, float(tokens.max()))
-    course, (step, context) = _nearest(prompt, measured.seconds, further, tokens / scale)
+    course, (step, context) = _nearest(prompt, measured.seconds, further, tokens / scale, bend=bend)
     if not step:  # few prompt sizes hardly tell beta and gamma apart: then it is beta
-        course, (step,) = _nearest(prompt, measured.seconds, further)
+        course, (step,) = _nearest(prompt, measured.seconds, further, bend=bend)
         context = 0.0
 
     def seconds(sizes: Floats) -> Floats:
@@ -118,20 +147,23 @@ def growth(measured: Measured) -> Mean:
         share: Floats = parts / parts.sum(axis=1, keepdims=True)
         return share
 
-    return Mean("smooth growth", seconds, seconds, step, context / scale, shares)
+    return Mean("bent growth" if bend else "smooth growth", seconds, seconds, step, context / scale, shares)
 
 
-def _nearest(prompt: Floats, seconds: Floats, *others: Floats) -> tuple[Callable[[Floats], Floats], list[float]]:
+def _nearest(
+    prompt: Floats, seconds: Floats, *others: Floats, bend: float = 0.0
+) -> tuple[Callable[[Floats], Floats], list[float]]:
     """Least squares of relative errors, none below 0: a, b p and c p^2 (columns), and the factors of `others`."""
     scale = float(prompt.max())
-    columns = np.column_stack([np.ones_like(prompt), prompt / scale, (prompt / scale) ** 2, *others])
+    beyond = np.maximum(prompt - bend, 0) / scale
+    columns = np.column_stack([np.ones_like(prompt), beyond, (prompt / scale) ** 2, *others])
     found, _ = nnls(columns / seconds[:, None], np.ones_like(seconds))
     # A course that starts at nothing could not be deviated from.
     a, b, c = max(float(found[0]), 0.05 * float(seconds.min())), float(found[1]), float(found[2])
 
     def parts(sizes: Floats) -> Floats:
         share = sizes / scale
-        return np.stack([np.full_like(share, a), b * share, c * share**2], axis=1)
+        return np.stack([np.full_like(share, a), b * np.maximum(sizes - bend, 0) / scale, c * share**2], axis=1)
 
     return parts, [float(each) for each in found[3:]]
 

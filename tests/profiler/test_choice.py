@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from profiler import fit
 from profiler.choice import MULTIPLIERS, choose, see, stacks_on
 from profiler.hardware import hardware
 from profiler.prior import GROWTH, ROOFLINE, roofline
 from profiler.samples import Measured, read_samples
+from stream.runtime import runtime_seconds
 
 MEASURED = read_samples(Path(__file__).parents[2] / "profiler/samples/measured-runtimes.csv")
 A100 = [each for each in MEASURED if each.hardware == "a100"]
@@ -49,8 +51,29 @@ def test_one_of_many_may_have_another_mean() -> None:
 
 def test_without_an_architecture_there_is_growth() -> None:
     bare = [replace(each, architecture=None) for each in A100[:2]]
-    assert means([*bare, A100[2]]) == ["smooth growth", "smooth growth", "roofline a100-megatron"]
-    assert means([replace(A100[2], hardware="an abacus")]) == ["smooth growth"]
+    first, second, third = means([*bare, A100[2]])
+    assert (first, second, third) == ("bent growth", "bent growth", "roofline a100-megatron")
+    assert means([replace(A100[2], hardware="an abacus")]) == ["bent growth"]
+
+
+def hinge(sizes: list[int], bend: int) -> Measured:
+    """A model that is flat up to `bend` tokens, then grows with them, on a hardware that nobody knows."""
+    prompt, output = (each.ravel() for each in np.meshgrid(sizes, [1, 4, 16]))
+    seconds = 0.03 + 1e-4 * np.maximum(prompt - bend, 0) + 0.028 * (output - 1)
+    return Measured("mi300x", "m", 1, prompt, output, np.round(seconds, 6), np.ones_like(prompt))
+
+
+def test_growth_bends_where_samples_do() -> None:
+    model = hinge([1, 64, 128, 256, 512, 768, 1024, 1536, 2048], 400)
+    assert means([model]) == ["bent growth"]
+    (fitted,) = fit([model])
+    between = [96, 192, 384, 640, 900, 1280, 1792]
+    found = [runtime_seconds(fitted.coefficients, p, 1) for p in between]
+    assert found == pytest.approx([0.03 + 1e-4 * max(p - 400, 0) for p in between], rel=0.07)  # a line's would be 19 %
+
+
+def test_a_bend_needs_sizes_enough() -> None:
+    assert means([hinge([1, 128, 512, 2048], 400)]) == ["smooth growth"]
 
 
 @pytest.mark.parametrize(("rough", "least", "most"), [(0.0, 0, 0.0625), (0.01, 0.125, 0.5), (0.15, 2, 4)])

@@ -143,6 +143,17 @@ def test_what_cannot_be_fitted_is_said(method: str) -> None:
         fit([UNKNOWN.where(LARGE.output == 1)], method)
 
 
+def test_points_on_one_line_do_not_tell_f_and_beta_apart() -> None:
+    two = Measured("mine", "m", 1, *(np.array(each) for each in ([1, 1920], [1, 64], [0.087, 5.7], [1, 1])))
+    with pytest.raises(FitFault, match="prompt and output tokens grow together in its 2 runs: F and beta cannot be"):
+        fit([two])
+    third = Measured(
+        "mine", "m", 1, *(np.array(each) for each in ([1, 1920, 1], [1, 64, 64], [0.087, 5.7, 5.2], [1, 1, 1]))
+    )
+    (fitted,) = fit([third])
+    assert fitted.coefficients.per_output_token == pytest.approx((5.2 - 0.087) / 63, rel=0.05)
+
+
 def test_a_hardware_of_another_software_is_fitted_from_its_samples() -> None:
     slow = replace(LARGE, seconds=LARGE.seconds * 4)
     (found,) = fit([slow])
