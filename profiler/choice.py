@@ -2,9 +2,9 @@
 
 Candidates are the roofline of every shipped stack on the device (one device runs software of several kinds), and the
 growth of the samples, smooth or bent; with each, some multipliers of the prior's scales. `profiler.posterior.score`
-says how likely a model's samples are under one of them (marginal likelihood). The models of a hardware should agree, since they
-learn from each other: the mean is the one under which all together are the most likely, except for models that clearly
-have another; the multiplier is common to those of one mean. Everything is pure.
+says how likely a model's samples are under one of them (marginal likelihood). The models of a hardware should agree,
+since they learn from each other: the mean is the one under which all together are the most likely, except for models
+that clearly have another; the multiplier is common to those of one mean. Everything is pure.
 """
 
 from collections.abc import Iterable, Sequence
