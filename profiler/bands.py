@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from profiler.architectures import Architecture
-from profiler.hardware import LEVEL, Hardware, Of
+from profiler.hardware import Hardware, Of
+from profiler.tables import LEVEL
 
 __all__ = ["SERVED", "Band", "band"]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiler.hardware import Hardware, HardwareError, hardware, stacks
-from profiler.posterior import Evidence, design, evidence, score
-from profiler.prior import GROWTH, ROOFLINE, Floats, Mean, Scales, bent_growth, growth, roofline
+from profiler.posterior import Evidence, evidence, score
+from profiler.prior import BENT, GROWTH, ROOFLINE, Floats, Mean, Scales, bent_growth, growth, roofline
 from profiler.samples import Measured
 
 __all__ = ["MULTIPLIERS", "Choice", "Seen", "agrees", "choose", "scales_of", "see", "stacks_on"]
@@ -78,7 +78,7 @@ def see(measured: Measured, on: Iterable[Hardware] | None = None) -> Seen:
 def agrees(mean: Mean, measured: Measured) -> bool:
     """Whether samples are about what a roofline says: else it is that of other software, or of another degree."""
     alone = measured.where(measured.batch == 1)
-    expected, _ = design(alone.prompt, alone.output, np.unique(alone.prompt).astype(np.float64), mean)
+    expected = mean.runtime(alone.prompt.astype(np.float64), alone.output.astype(np.float64))
     return bool(abs(np.log(np.median(alone.seconds / expected))) < np.log(_AGREES))
 
 
@@ -149,7 +149,7 @@ def _together(seen: Sequence[Seen], name: str) -> float:
 
 
 def _odds(mean: Mean) -> float:
-    return _BENT if mean.name == "bent growth" else 0.0
+    return _BENT if mean.name == BENT else 0.0
 
 
 def _usual(mean: Mean) -> Scales:

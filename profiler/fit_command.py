@@ -95,11 +95,13 @@ def _written(path: Path, fitted: Sequence["Fitted"], described: dict[str, Any]) 
 
 def _doubts(fitted: Sequence["Fitted"]) -> Iterator[str]:
     """What the numbers make one doubt of the samples."""
+    from profiler.prior import BENT, SMOOTH
+
     for each in fitted:
         beta = each.coefficients.per_output_token
         if beta > _SLOW:
             yield f"{each.measured.name}: {beta:.4g} s for each output token: are the runtimes in milliseconds?"
-    unused = [each for each in fitted if each.measured.architecture is not None and "growth" in (each.mean or "")]
+    unused = [each for each in fitted if each.measured.architecture is not None and each.mean in {SMOOTH, BENT}]
     for hardware in dict.fromkeys(each.measured.hardware for each in unused):
         models = ", ".join(each.measured.model for each in unused if each.measured.hardware == hardware)
         yield f"{hardware}: architecture not used of {models}: {_why_not(hardware)}"

@@ -11,9 +11,10 @@ import numpy as np
 
 from profiler.choice import Seen, see
 from profiler.learned import Learned, Line, learn, line
-from profiler.paper import LEVEL, paper_coefficients, paper_intervals
-from profiler.prior import Floats
+from profiler.paper import paper_coefficients, paper_intervals
+from profiler.prior import Floats, total_seconds
 from profiler.samples import Measured
+from profiler.tables import LEVEL, significant
 from stream.runtime import Coefficients, prompt_function
 
 __all__ = [
@@ -121,10 +122,8 @@ def runtimes(coefficients: Coefficients, measured: Measured) -> Floats:
     function = prompt_function(coefficients)
     sizes, at = np.unique(measured.prompt, return_inverse=True)
     first = np.array([function(int(size)) for size in sizes])[at] + coefficients.overhead
-    further = np.maximum(measured.output - 1, 0)
-    tokens = further * (2 * measured.prompt + measured.output) / 2
-    seconds: Floats = first + further * coefficients.per_output_token + tokens * coefficients.context
-    return seconds
+    step, context = coefficients.per_output_token, coefficients.context
+    return total_seconds(first, step, context, measured.prompt.astype(np.float64), measured.output.astype(np.float64))
 
 
 def _published(measured: Measured) -> Fitted:
@@ -183,4 +182,4 @@ def _around(low: float, high: float) -> list[float]:
 
 
 def _short(number: float) -> float:
-    return float(f"{number:.{_DIGITS}g}")
+    return significant(number, _DIGITS)

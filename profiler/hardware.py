@@ -16,10 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["LEVEL", "Hardware", "HardwareError", "LeftOut", "Of", "Part", "device_name", "hardware", "stacks"]
-
-LEVEL = 0.8
-"""The chance that an interval promises."""
+__all__ = ["Hardware", "HardwareError", "LeftOut", "Of", "Part", "device_name", "hardware", "stacks"]
 
 Of = Literal["model", "shape", "degree", "kernels"]
 """What was left out: a model; a model and its twins, those of nearly its shape; a tensor-parallel degree; kernels."""

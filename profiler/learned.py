@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from profiler.choice import Choice, Seen, choose
 from profiler.posterior import Belief, Evidence, Noise, Posterior, design, posterior
-from profiler.prior import CONTEXT_UNIT, GROWTH, ROOFLINE, Floats, Mean
+from profiler.prior import CONTEXT_UNIT, GROWTH, ROOFLINE, Floats, Mean, total_seconds
 from profiler.spread import Band, band
 
 __all__ = ["Learned", "Line", "learn", "learn_one", "line", "settle"]
@@ -145,9 +145,8 @@ def _with_bands(
     """The same with its bands; `beliefs` are cases and how likely each is, `there` the sizes of the band of F."""
     prompt, output = _grid(found.sizes, outputs)
     base, matrix = design(prompt, output, found.sizes, mean)
-    further = output - 1
-    tokens = further * (2 * prompt + output) / 2
-    given = np.interp(prompt, found.sizes, found.prompt) + further * found.step + tokens * found.context
+    between = np.interp(prompt, found.sizes, found.prompt)
+    given = total_seconds(between, found.step, found.context, prompt, output.astype(np.float64))
     first, step = mean.prompt(found.sizes) / found.prompt, np.array([mean.step / (found.step or 1.0)])
     of_prompt, of_step, of_runtime = [], [], []
     for share, belief in beliefs:

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from profiler.calibrate import calibrate, plausible, runtimes, stack_of
 from profiler.fitted import called
-from profiler.hardware import LEVEL, Hardware, HardwareError, LeftOut, Of, Part
+from profiler.hardware import Hardware, HardwareError, LeftOut, Of, Part
 from profiler.judge import Judged
 from profiler.samples import Measured, SamplesError
+from profiler.tables import LEVEL
 
 __all__ = ["conformal", "leave_out_degrees", "leave_out_models", "leave_out_shapes", "left_out"]
 

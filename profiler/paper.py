@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.samples import Measured, SamplesError
+from profiler.tables import LEVEL
 from stream.runtime import Coefficients
 
-__all__ = ["DECIMALS", "LEVEL", "paper_coefficients", "paper_intervals"]
+__all__ = ["DECIMALS", "paper_coefficients", "paper_intervals"]
 
 DECIMALS = 3
-LEVEL = 0.8
-"""The share of measurements that `paper_intervals` hold."""
-
 Floats = NDArray[np.float64]
 
 

@@ -19,9 +19,9 @@ from profiler.samples import Measured
 
 __all__ = ["FIXED_POINTS", "Oracle", "Plan", "Planner", "Points", "fixed_design", "plan", "unmeasured"]
 
-FIXED_POINTS = 10
 _FIXED_SIZES = 8
 _FIXED_OUTPUTS = (2, 4)
+FIXED_POINTS = _FIXED_SIZES + len(_FIXED_OUTPUTS)
 
 
 def plan(oracle: Oracle, points: Points, model: Measured, others: Sequence[Measured] = (), p95: float = 0.05) -> Plan:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from profiler.prior import CONTEXT_UNIT, Floats, Mean, Places, Scales, covariance
+from profiler.prior import CONTEXT_UNIT, Floats, Mean, Places, Scales, context_tokens, covariance, total_seconds
 from profiler.samples import Measured
 
 __all__ = ["Belief", "Evidence", "Noise", "Posterior", "design", "evidence", "posterior", "resolution", "score"]
@@ -96,11 +96,9 @@ def design(prompt: ArrayLike, output: ArrayLike, knots: Floats, mean: Mean) -> t
         matrix[rows, before] = first * (1 - share)
     else:
         matrix[:, 0] = first
-    further = output - 1
-    tokens = further * (2 * prompt + output) / 2
-    matrix[:, -2] = further * mean.step
-    matrix[:, -1] = tokens * mean.step * CONTEXT_UNIT
-    return first + further * mean.step + tokens * mean.context, matrix
+    matrix[:, -2] = (output - 1) * mean.step
+    matrix[:, -1] = context_tokens(prompt, output) * mean.step * CONTEXT_UNIT
+    return total_seconds(first, mean.step, mean.context, prompt, output), matrix
 
 
 def evidence(measured: Measured, mean: Mean) -> Evidence:

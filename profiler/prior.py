@@ -31,17 +31,21 @@ from profiler.roofline import Placement, step_seconds
 from profiler.samples import Measured
 
 __all__ = [
+    "BENT",
     "CONTEXT_UNIT",
     "GROWTH",
     "ROOFLINE",
+    "SMOOTH",
     "Floats",
     "Mean",
     "Places",
     "Scales",
     "bent_growth",
+    "context_tokens",
     "covariance",
     "growth",
     "roofline",
+    "total_seconds",
 ]
 
 Floats = NDArray[np.float64]
@@ -53,6 +57,9 @@ _COMPARED = 512  # prompt tokens at which models are compared for what bounds th
 _COURSE = np.array([1.0, *range(16, 2049, 16)])  # prompt sizes over which the roofline's smooth course is drawn
 _FAR = 2048  # tokens of context over which the roofline's gamma is taken
 
+
+SMOOTH, BENT = "smooth growth", "bent growth"
+"""The names of growths."""
 
 _FEWEST_BENT = 5  # prompt sizes
 _BENDS = 12  # places at most (and as many between) at which a growth may bend
@@ -83,6 +90,10 @@ class Mean:
         one, some = self.course(np.array([1.0, _COMPARED]))
         return float(np.log2(some / one))
 
+    def runtime(self, prompt: Floats, output: Floats) -> Floats:
+        """T(p, o) of runs, arrays of one length."""
+        return total_seconds(self.prompt(prompt), self.step, self.context, prompt, output)
+
     def steps(self, sizes: Floats) -> Floats:
         """How far the steps lie from the smooth course, as a fraction of F."""
         return self.course(sizes) / self.prompt(sizes) - 1
@@ -104,8 +115,20 @@ def roofline(measured: Measured, stack: Hardware) -> Mean | None:
     return Mean(name, prompt, lambda sizes: course(sizes).sum(axis=1), near, max(0.0, (far - near) / _FAR))
 
 
+def context_tokens(prompt: Floats, output: Floats) -> Floats:
+    """What gamma is multiplied by: the tokens before each further output token, summed, of runs."""
+    tokens: Floats = (output - 1) * (2 * prompt + output) / 2
+    return tokens
+
+
+def total_seconds(first: Floats, step: float, context: float, prompt: Floats, output: Floats) -> Floats:
+    """T of runs: F of each, and its further output tokens at beta `step` and gamma `context`."""
+    seconds: Floats = first + (output - 1) * step + context_tokens(prompt, output) * context
+    return seconds
+
+
 def bent_growth(measured: Measured) -> Mean | None:
-    """The same with F = a + b max(p - k, 0) + c p^2: flat while weights are read, then bound by what is computed.
+    """The `growth` with F = a + b max(p - k, 0) + c p^2: flat while weights are read, then bound by arithmetic.
 
     k is the size from which it comes nearest to the samples; None where there are too few sizes to tell.
     """
@@ -115,14 +138,12 @@ def bent_growth(measured: Measured) -> Mean | None:
     some = np.unique(np.linspace(0, len(sizes) - 3, _BENDS).round().astype(int))
     between = np.sqrt(sizes[some] * sizes[some + 1].astype(np.float64))
     means = [growth(measured, float(bend)) for bend in (*sizes[some[1:]], *between)]
-    return min(means, key=lambda mean: _misfit(mean, measured))
+    prompt, output = measured.prompt.astype(np.float64), measured.output.astype(np.float64)
 
+    def misfit(mean: Mean) -> float:
+        return float(np.sum((mean.runtime(prompt, output) / measured.seconds - 1) ** 2))
 
-def _misfit(mean: Mean, measured: Measured) -> float:
-    prompt, further = measured.prompt.astype(np.float64), measured.output - 1.0
-    tokens = further * (2 * prompt + measured.output) / 2
-    expected = mean.prompt(prompt) + further * mean.step + tokens * mean.context
-    return float(np.sum((expected / measured.seconds - 1) ** 2))
+    return min(means, key=misfit)
 
 
 def growth(measured: Measured, bend: float = 0.0) -> Mean:
@@ -130,8 +151,8 @@ def growth(measured: Measured, bend: float = 0.0) -> Mean:
 
     With a `bend` F is flat up to so many tokens, but for c p^2.
     """
-    prompt, further = measured.prompt.astype(np.float64), measured.output.astype(np.float64) - 1
-    tokens = further * (2 * prompt + measured.output) / 2
+    prompt, output = measured.prompt.astype(np.float64), measured.output.astype(np.float64)
+    further, tokens = output - 1, context_tokens(prompt, output)
     scale = max(1.0, float(tokens.max()))
     course, (step, context) = _nearest(prompt, measured.seconds, further, tokens / scale, bend=bend)
     if not step:  # few prompt sizes hardly tell beta and gamma apart: then it is beta
@@ -147,7 +168,7 @@ def growth(measured: Measured, bend: float = 0.0) -> Mean:
         share: Floats = parts / parts.sum(axis=1, keepdims=True)
         return share
 
-    return Mean("bent growth" if bend else "smooth growth", seconds, seconds, step, context / scale, shares)
+    return Mean(BENT if bend else SMOOTH, seconds, seconds, step, context / scale, shares)
 
 
 def _nearest(

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtr
 
-from profiler.paper import LEVEL
 from profiler.prior import Floats
+from profiler.tables import LEVEL
 
 __all__ = ["Band", "band"]
 

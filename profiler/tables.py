@@ -11,7 +11,10 @@ from typing import Any
 from stream.runtime import Coefficients
 from stream.table_format import FORMAT, Row, Stack, TableError, parse_table
 
-__all__ = ["rounded", "row_record", "significant", "table_text", "tables_text", "write_stack"]
+__all__ = ["LEVEL", "rounded", "row_record", "significant", "table_text", "tables_text", "write_stack"]
+
+LEVEL = 0.8
+"""The chance that the intervals of rows promise."""
 
 _ROW_DEPTH = 4  # "stacks", its name, "models", its name
 
