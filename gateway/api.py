@@ -5,22 +5,21 @@ moment all the same, since what goes on meanwhile is not looked at again.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 import msgspec
 
 from gateway.control import Control
 from gateway.explain import explain_json
 from gateway.refusal import Refusal
-from gateway.since import SinceError, since_moment
 from gateway.turns import Turns
 from stream.events import EnrichedEvent, StackView, encode_enriched
 from stream.quantiles import Spread
+from stream.query import Query, QueryError, moment
 from stream.rollup import Slot, Window, read_slot
-from stream.summary import KEYS, Group, Overview, grouped, parts
+from stream.summary import Group, Overview, grouped, parts
 from stream.sums import Sums
 
 __all__ = ["PREFIX", "Api"]
@@ -43,57 +42,6 @@ _NOT_THERE = StackView()
 _encode = msgspec.json.Encoder().encode
 
 
-class Query:
-    """The parameters of one request for figures; raises Refusal, one clear line, for a value that is none."""
-
-    def __init__(self, text: str, known: Sequence[str], stacks: Iterable[str], leading: str) -> None:
-        """Read a query of `known` parameters."""
-        self._values = {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True).items()}
-        for name in self._values:
-            if name not in known:
-                raise _bad(f"unknown parameter {name[:80]!r}: there {'are' if known[1:] else 'is'} {', '.join(known)}")
-        self.now = time.time()
-        self.since = self._since()
-        self.by = self._by()
-        self.named_stack = self._values.get("stack")
-        self.stack = leading if self.named_stack is None else self.named_stack
-        if self.stack not in (leading, *stacks):
-            raise _bad(f"stack={self.stack[:80]}: expected one of {', '.join(stacks)}")
-
-    def _since(self) -> float | None:
-        text = self._values.get("since")
-        if text is None:
-            return None
-        try:
-            since = since_moment(text.replace(" ", "+"), self.now)  # a + that was not quoted
-        except SinceError as error:
-            raise _bad(f"since={text[:80]}: {error}") from None
-        if since > self.now:
-            raise _bad(f"since={text[:80]}: that moment is yet to come (here it is {_moment(self.now)})")
-        return since
-
-    def _by(self) -> tuple[str, ...]:
-        text = self._values.get("by", "")
-        names = tuple(dict.fromkeys(text.split(","))) if text else ()
-        for name in names:
-            if name not in KEYS:
-                raise _bad(f"by={text[:80]}: expected {' or '.join(KEYS)}, or both with a comma between")
-        return names
-
-    def number(self, name: str, default: int, least: int, most: int) -> int:
-        """A whole number."""
-        text = self._values.get(name)
-        if text is None:
-            return default
-        if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
-            raise _bad(f"{name}={text[:80]}: expected a whole number from {least} to {most}")
-        return int(text)
-
-
-def _bad(message: str) -> Refusal:
-    return Refusal(400, "bad_parameter", message)
-
-
 class Api:
     """Answers with figures. `notes` says what a demo replays; `address` is the URL that apps are to use."""
 
@@ -111,13 +59,18 @@ class Api:
 
     async def answer(self, path: str, query: str) -> bytes | None:
         """Answer a path below PREFIX, as JSON; None for one that is not here; raises Refusal."""
-        name = path.removeprefix(PREFIX)
-        tables = self._stream.tables
+        try:
+            return await self._answer(path.removeprefix(PREFIX), query)
+        except QueryError as error:
+            raise Refusal(400, "bad_parameter", str(error)) from None
+
+    async def _answer(self, name: str, query: str) -> bytes | None:
+        tables, now = self._stream.tables, time.time()
         if name in self._answers:
             answer, known = self._answers[name]
-            return await answer(Query(query, known, tables.references, tables.reference))
+            return await answer(Query(query, known, tables.references, tables.reference, now))
         if name.startswith("explain/"):
-            asked = Query(query, ("stack",), tables.references, tables.reference)
+            asked = Query(query, ("stack",), tables.references, tables.reference, now)
             wanted = unquote(name.removeprefix("explain/"))
             missing = self._stream.denoiser.missing
             return await explain_json(self._control.data_dir, tables, wanted, stack=asked.named_stack, missing=missing)
@@ -135,7 +88,7 @@ class Api:
         return _encode(
             {
                 "since": since,
-                "until": _moment(asked.now),
+                "until": moment(asked.now),
                 "by": asked.by,
                 "stack": asked.stack,
                 "stacks": self._overview.stacks(total.sums),
@@ -167,7 +120,7 @@ class Api:
         for _, packed in window.slots:
             whole.add(read_slot(packed))
             await turns.pause()
-        return _moment(window.start), list(whole.groups()), whole.overhead
+        return moment(window.start), list(whole.groups()), whole.overhead
 
     async def _series(self, asked: Query) -> bytes:
         turns, rollup = Turns(), self._stream.rollup
@@ -190,7 +143,7 @@ class Api:
             groups.append(_encode({**dict(zip(asked.by, values, strict=True)), **found}))
             await turns.pause()
         head = {
-            "since": _moment(max(window.start, times[0])),
+            "since": moment(max(window.start, times[0])),
             "step_seconds": window.step,
             "stack": asked.stack,
             "times": times,
@@ -226,10 +179,6 @@ def _point(sums: Sums, stack: str) -> tuple[float, ...]:
         *(sums.requests, sums.raw.sum, sums.raw.number, on.raw, on.idealized),
         *(sums.raw_of_denoised, sums.denoised, *parts(on).values()),
     )
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _brief(event: EnrichedEvent, stack: str) -> dict[str, Any]:

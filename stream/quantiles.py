@@ -32,7 +32,7 @@ def _middle(bucket: int) -> float:
     if bucket <= _BELOW:
         return 0.0
     exponent, step = divmod(bucket, _STEPS)
-    return math.ldexp((2 * (_STEPS + step) + 1) / (4 * _STEPS), exponent)
+    return math.ldexp((2 * (_STEPS + step) + 1) / (4 * _STEPS), min(exponent, 1024))  # a stored row may say anything
 
 
 def quantile(counts: Mapping[int, int], share: float) -> float | None:

@@ -4,7 +4,7 @@ A slot holds the sums of all events whose `ended_at` lies in it, by (upstream, m
 twenty minutes, a minute each for two hours, then a quarter of an hour each for a day. A slot's sums are those of its
 events in the order in which they came; a longer one's are its parts' sums, added in their order. So whoever feeds the
 same events gets the same figures, to the last bit. Slots that nothing is added to are kept as bytes, the same that are
-stored.
+stored. Whoever wants slots of other lengths says so: the lengths here are the gateway's.
 
 Which slots are kept follows from the events alone: when there are too many, those farthest from the latest event's go.
 A clock that was wrong for a while thus costs its own slots, and not the history.
@@ -24,7 +24,7 @@ from stream.sums import Observation, Sums
 __all__ = ["LENGTHS", "Rollup", "RollupError", "Slot", "Window", "by_slot", "read_slot"]
 
 LENGTHS = (10, 60, 900)
-"""Seconds that a slot is long; each a multiple of the one before."""
+"""Seconds that a slot is long, by default; each a multiple of the one before, the shortest a part of a minute."""
 
 _KEPT = (21 * 6, 9 * 15, 97)  # the last twenty minutes, two hours and a day, and as much as the next longer slot
 _SHOWN = ((10, 1200.0), (60, 7800.0))  # slots are shown that long in windows up to that long
@@ -96,12 +96,13 @@ class Window(NamedTuple):
 class Rollup:
     """Counts events into slots of time."""
 
-    def __init__(self, kept: tuple[int, ...] = _KEPT) -> None:
-        """Start empty; `kept` are how many slots of each length there may be."""
+    def __init__(self, kept: tuple[int, ...] = _KEPT, lengths: tuple[int, ...] = LENGTHS) -> None:
+        """Start empty; `kept` are how many slots of each of `lengths` (as LENGTHS) there may be."""
         self._kept = kept
+        self._lengths = lengths
         self._open: dict[_Key, Slot] = {}
         self._packed: dict[_Key, bytes] = {}
-        self._starts: dict[int, set[int]] = {length: set() for length in LENGTHS}
+        self._starts: dict[int, set[int]] = {length: set() for length in lengths}
         """of all slots held, by their length"""
         self._changed: dict[_Key, None] = {}
         self._complete = 0
@@ -121,13 +122,13 @@ class Rollup:
 
     def _turn_to(self, ended: datetime) -> None:
         """Count into the slot that `ended` belongs to, until an event belongs to another one."""
-        self._from, self._until = _slot_of(ended)
+        self._from, self._until = _slot_of(ended, self._lengths[0])
         self._key, self._now = self._slot(int(self._from.timestamp()))
         self._changed[self._key] = None
 
     def _slot(self, start: int) -> tuple[_Key, Slot]:
         """The slot of a short stretch, opened: a longer one where that is a part of one already."""
-        keys = [(length, start // length * length) for length in reversed(LENGTHS)]
+        keys = [(length, start // length * length) for length in reversed(self._lengths)]
         key = next(filter(self._holds, keys), keys[-1])
         slot = self._open.get(key)
         if slot is None:
@@ -147,11 +148,11 @@ class Rollup:
 
     def _make_room(self, latest: int) -> None:
         """Make a longer slot of short ones where there are too many, then drop one; each the farthest from `latest`."""
-        for length, longer, most in zip(LENGTHS, LENGTHS[1:], self._kept, strict=False):
+        for length, longer, most in zip(self._lengths, self._lengths[1:], self._kept, strict=False):
             starts = self._starts[length]
             if len(starts) > most:
                 self._fold(length, longer, _farthest((start // longer * longer for start in starts), latest))
-        longest = LENGTHS[-1]
+        longest = self._lengths[-1]
         starts = self._starts[longest]
         if len(starts) > self._kept[-1]:
             start = _farthest(starts, latest)
@@ -187,14 +188,36 @@ class Rollup:
         `step` is what such a window has while there is traffic without end, or more where longer slots reach into it;
         a step may hold several slots. The window starts later where less is held.
         """
-        complete = self._complete if self._complete <= now else 0  # else a wrong clock's
-        start = max(int(since) // LENGTHS[0] * LENGTHS[0], complete)
-        held = sorted((begin, length) for length, begin in (*self._packed, *self._open) if begin <= now)
-        step = max((length for begin, length in held if begin + length > start), default=LENGTHS[0])
-        step = max(step, next((length for length, most in _SHOWN if now - since <= most), LENGTHS[-1]))
+        complete = self._complete_at(now)
+        shortest, longest = self._lengths[0], self._lengths[-1]
+        start = max(int(since) // shortest * shortest, complete)
+        held = self._held(now)
+        step = max((length for begin, length in held if begin + length > start), default=shortest)
+        step = max(step, next((length for length, most in _SHOWN if now - since <= most), longest))
         start = max(start // step * step, complete)
-        kept = [(begin, length) for begin, length in held if begin + length > start]
-        return Window(start, step, [(begin, self._bytes((length, begin))) for begin, length in kept])
+        return self._window(start, step, held)
+
+    def steps(self, length: int, since: float, now: float) -> Window:
+        """Return the slots of whole steps of `length` from the one that `since` lies in to the one of `now`.
+
+        It starts later where longer slots are held, or none.
+        """
+        held = self._held(now)
+        complete = self._complete_at(now)
+        whole_from = max((begin + size for begin, size in held if size > length), default=complete)
+        start = max(int(since) // length, -(-max(whole_from, complete) // length)) * length
+        return self._window(start, length, held)
+
+    def _complete_at(self, now: float) -> int:
+        return self._complete if self._complete <= now else 0  # else a wrong clock's
+
+    def _held(self, now: float) -> list[tuple[int, int]]:
+        """Return (start, length) of the slots that began by `now`, ascending."""
+        return sorted((start, length) for length, start in (*self._packed, *self._open) if start <= now)
+
+    def _window(self, start: int, step: int, held: list[tuple[int, int]]) -> Window:
+        slots = [(begin, self._bytes((size, begin))) for begin, size in held if begin + size > start]
+        return Window(start, step, slots)
 
     def _bytes(self, key: _Key) -> bytes:
         slot = self._open.get(key)
@@ -223,20 +246,34 @@ class Rollup:
     def restore(self, rows: Iterable[tuple[str, bytes]]) -> None:
         """Go on from the rows that `changed` gave (the newest of each key), exactly; else RollupError."""
         for key, value in rows:
-            try:
-                if key == _COMPLETE:
-                    self._complete = self._told_complete = int(value)
-                    continue
-                length, start = map(int, key.split(":"))
+            self.put(key, value)
+
+    def put(self, key: str, value: bytes | None) -> None:
+        """Take over one row that `changed` gave, here or elsewhere, in place of what is held; else RollupError."""
+        try:
+            if key == _COMPLETE:
+                self._complete = self._told_complete = int(value or b"")
+                return
+            length, start = map(int, key.split(":"))
+            if start % length or length not in self._starts:
+                raise ValueError("no slot begins there")
+            if value is not None:
                 read_slot(value)
-                self._starts[length].add(start)
-            except (msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
-                raise RollupError(f"rolling sums: row {key[:80]!r} cannot be read: {error}") from None
+        except (msgspec.MsgspecError, ValueError, ZeroDivisionError) as error:
+            raise RollupError(f"rolling sums: row {key[:80]!r} cannot be read: {error}") from None
+        self._drop((length, start))
+        del self._changed[length, start]
+        self._from = self._until = _NEVER
+        if value is not None:
+            self._starts[length].add(start)
             self._packed[length, start] = value
 
 
-def by_slot(events: Iterable[EnrichedEvent]) -> Iterator[list[EnrichedEvent]]:
-    """Cut events, in their order, wherever the next one belongs to another slot; an unknown end is one of its own."""
+def by_slot(events: Iterable[EnrichedEvent], length: int = LENGTHS[0]) -> Iterator[list[EnrichedEvent]]:
+    """Cut events, in their order, wherever the next one belongs to another slot; an unknown end is one of its own.
+
+    `length` is the shortest slot's.
+    """
     run: list[EnrichedEvent] = []
     begin = end = _NEVER
     for enriched in events:
@@ -245,16 +282,16 @@ def by_slot(events: Iterable[EnrichedEvent]) -> Iterator[list[EnrichedEvent]]:
             if run:
                 yield run
                 run = []
-            begin, end = (_NEVER, _NEVER) if ended is None else _slot_of(ended)
+            begin, end = (_NEVER, _NEVER) if ended is None else _slot_of(ended, length)
         run.append(enriched)
     if run:
         yield run
 
 
-def _slot_of(moment: datetime) -> tuple[datetime, datetime]:
-    """Return begin and end of the shortest slot that a moment lies in."""
-    begin = moment.replace(second=moment.second // LENGTHS[0] * LENGTHS[0], microsecond=0)
-    return begin, begin + min(timedelta(seconds=LENGTHS[0]), _LAST - begin)
+def _slot_of(moment: datetime, length: int) -> tuple[datetime, datetime]:
+    """Return begin and end of the slot, a part of a minute or all of it, that a moment lies in."""
+    begin = moment.replace(second=moment.second // length * length, microsecond=0)
+    return begin, begin + min(timedelta(seconds=length), _LAST - begin)
 
 
 def _farthest(starts: Iterable[int], latest: int) -> int:

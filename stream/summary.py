@@ -18,7 +18,7 @@ from stream.metrics import Metrics
 from stream.quantiles import quantile
 from stream.sums import StackSums, Sums
 
-__all__ = ["KEYS", "Group", "Overview", "grouped", "parts"]
+__all__ = ["KEYS", "Group", "Overview", "figures", "grouped", "parts"]
 
 KEYS = ("model", "upstream")
 """By what requests can be grouped."""
@@ -59,6 +59,36 @@ def parts(sums: StackSums) -> dict[str, float]:
         "model_seconds": sums.decomposed_idealized,
         "stack_seconds": sums.decomposed_denoised - sums.decomposed_idealized,
         "contention_seconds": sums.decomposed_raw - sums.decomposed_denoised,
+    }
+
+
+def figures(group: Group, stack: str) -> dict[str, Any]:
+    """Return what a group's sums say on a stack."""
+    sums, on = group.sums, group.sums.on(stack)
+    return {
+        **group.by,
+        "requests": sums.requests,
+        "completed": sums.raw.number,
+        "excluded": sums.excluded,
+        "failed": sum(number for reason, number in sums.excluded.items() if _is_failure(reason)),
+        "estimated_usage": sums.estimated,
+        "completed_raw_seconds": sums.raw.sum,
+        "raw_p50": quantile(sums.raw.buckets, 0.5),
+        "raw_p95": quantile(sums.raw.buckets, 0.95),
+        "covered": on.requests,
+        "extrapolated": on.extrapolated,
+        "faster_than_idealized": on.faster,
+        "raw_seconds": on.raw,
+        "idealized_seconds": on.idealized,
+        "slowdown": _ratio(on.raw, on.idealized),
+        "uncovered": sums.raw.number - on.requests,
+        "denoised_requests": sums.denoised_requests,
+        "raw_of_denoised_seconds": sums.raw_of_denoised,
+        "denoised_seconds": sums.denoised,
+        "contention": _ratio(sums.raw_of_denoised, sums.denoised),
+        "faster_than_denoised": sums.faster_than_denoised,
+        "decomposed_requests": on.decomposed,
+        **parts(on),
     }
 
 
@@ -108,33 +138,11 @@ class Overview:
         sums, on = group.sums, group.sums.on(stack)
         uncovered = sums.raw.number - on.requests
         return {
-            **group.by,
-            "requests": sums.requests,
-            "completed": sums.raw.number,
-            "excluded": sums.excluded,
-            "failed": sum(number for reason, number in sums.excluded.items() if _is_failure(reason)),
-            "estimated_usage": sums.estimated,
-            "completed_raw_seconds": sums.raw.sum,
-            "raw_p50": quantile(sums.raw.buckets, 0.5),
-            "raw_p95": quantile(sums.raw.buckets, 0.95),
-            "covered": on.requests,
-            "extrapolated": on.extrapolated,
-            "faster_than_idealized": on.faster,
-            "raw_seconds": on.raw,
-            "idealized_seconds": on.idealized,
-            "slowdown": _ratio(on.raw, on.idealized),
+            **figures(group, stack),
             **self._source(group, stack),
-            "uncovered": uncovered,
             "uncovered_reason": self._why_uncovered(group, stack) if uncovered else None,
             "covered_on": [] if on.requests else [name for name, other in sums.stacks.items() if other.requests],
             "near": self._names_like(group) if uncovered and on.requests == 0 else [],
-            "denoised_requests": sums.denoised_requests,
-            "raw_of_denoised_seconds": sums.raw_of_denoised,
-            "denoised_seconds": sums.denoised,
-            "contention": _ratio(sums.raw_of_denoised, sums.denoised),
-            "faster_than_denoised": sums.faster_than_denoised,
-            "decomposed_requests": on.decomposed,
-            **parts(on),
             **self._baseline(group),
         }
 

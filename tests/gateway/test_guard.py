@@ -6,9 +6,9 @@ import pytest
 from aiohttp.web_request import BaseRequest
 from multidict import CIMultiDict
 
-from gateway.addresses import is_address, is_loopback
 from gateway.guard import Guard
 from gateway.refusal import Refusal
+from stream.hosts import is_address, is_loopback
 
 
 class Asked:
@@ -111,7 +111,7 @@ def test_what_is_remembered_is_bounded() -> None:
     guard = Guard("127.0.0.1")
     for port in range(3000):
         assert refusal_of(guard, Host=f"localhost:{port}") is None
-    assert len(guard._known) <= 1000
+    assert len(guard._hosts._known) <= 1000
     assert refusal_of(guard, Host="evil.com") == "host_not_allowed"
 
 

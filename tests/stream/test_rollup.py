@@ -216,6 +216,32 @@ def test_a_restart_anywhere_changes_nothing(events: list[tuple[int, str]], stops
     assert restarted.changed() == []
 
 
+def test_slots_of_other_lengths() -> None:
+    rollup = observed((seen(at) for at in range(0, 4 * 3600, 60)), Rollup((70, 30, 9), (60, 300, 3600)))
+    now = START + 4 * 3600 - 1
+    kinds = {key.split(":")[0] for key, value in rollup.changed() if value is not None}
+    assert kinds == {"60", "300", "3600"}
+    for length in (60, 300, 3600):
+        window = rollup.steps(length, START, now)
+        assert (window.start % length, window.step) == (0, length)
+        assert only(merged(window)).requests == (now + 1 - window.start) // 60
+    assert rollup.steps(3600, START + 5000, now).start == START + 3600
+    assert rollup.steps(60, START, now).start > rollup.steps(300, START, now).start > START
+
+
+def test_a_row_of_elsewhere_comes_in_place_of_what_is_held() -> None:
+    rollup, other = observed([seen(0), seen(12), seen(0)]), observed([seen(0)])
+    rows = dict(other.changed())
+    for key, value in rows.items():
+        rollup.put(key, value)
+    assert only(merged(rollup.window(START, START + 9))).requests == 1
+    rollup.observe(seen(1))
+    assert only(merged(rollup.window(START, START + 9))).requests == 2
+    rollup.put(next(iter(rows)), None)
+    assert rollup.held_since(START + 60) == START + 10
+    assert only(merged(rollup.window(START, START + 60))).requests == 1
+
+
 def store(stored: dict[str, bytes], rollup: Rollup) -> None:
     for key, value in rollup.changed():
         if value is None:
@@ -226,7 +252,16 @@ def store(stored: dict[str, bytes], rollup: Rollup) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("60:x", b""), ("moon", b"\x90"), ("60:0", b"no slot"), ("60:0", msgspec.msgpack.encode([1])), ("complete", b"x")],
+    [
+        ("60:x", b""),
+        ("moon", b"\x90"),
+        ("60:0", b"no slot"),
+        ("60:0", msgspec.msgpack.encode([1])),
+        ("complete", b"x"),
+        ("60:7", msgspec.msgpack.encode([])),
+        ("0:0", msgspec.msgpack.encode([])),
+        ("60", msgspec.msgpack.encode([])),
+    ],
 )
 def test_a_row_that_cannot_be_read(key: str, value: bytes) -> None:
     with pytest.raises(RollupError, match=r"rolling sums: row .* cannot be read"):

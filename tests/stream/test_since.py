@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.since import SinceError, since_moment
+from stream.since import SinceError, since_moment
 
 NOW = 1.8e9
 
