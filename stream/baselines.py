@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from stream.events import Seconds
 from stream.runtime import Coefficients, PromptFunction, prompt_function
@@ -58,6 +59,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int = 0
     """grows over all pairs together; 0 until given"""
+    origin: str | UnsetType = UNSET
+    """who gave the version, where several do"""
     upstream: str | None = None
     model: str
     per_output_token: Seconds
@@ -80,6 +83,11 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
 
     @property
+    def version_name(self) -> str:
+        """The version as events have it, "17", or "worker-1:17" of a known origin."""
+        return f"{self.origin}:{self.version}" if self.origin else str(self.version)
+
+    @property
     def coefficients(self) -> Coefficients:
         """The numbers as a table row has them."""
         return Coefficients(self.per_output_token, self.knots, self.prompt_seconds, self.overhead, self.context)
@@ -92,7 +100,7 @@ class _Entry:
 
     def __init__(self, baseline: Baseline) -> None:
         self.baseline = baseline
-        self.version = str(baseline.version)
+        self.version = baseline.version_name
         self._prompt: PromptFunction | None = None
 
     def __reduce__(self) -> tuple[type["_Entry"], tuple[Baseline]]:

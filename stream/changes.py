@@ -12,9 +12,10 @@ from math import exp, log
 from typing import NamedTuple
 
 from stream.estimate import Profile, profile
+from stream.observation import Observation
 from stream.regression import at_rank
 
-__all__ = ["SLOWER", "Change", "Excesses", "find_change", "is_suspicious"]
+__all__ = ["SLOWER", "Change", "Excesses", "find_change", "is_suspicious", "onset"]
 
 Excesses = Sequence[tuple[int, float]]
 """(place, logarithm of raw over denoised runtime) of requests, oldest first"""
@@ -49,6 +50,12 @@ def is_suspicious(excesses: Excesses, before: Profile) -> bool:
         return False
     low = sum(value < before.low + FASTER for value in ordered)
     return low > LOW_SHARE / 2 * len(ordered) or at_rank(ordered, 0.1) > before.low + SLOWER
+
+
+def onset(excesses: Excesses, observations: Sequence[Observation], edge: float) -> int:
+    """Return the time of the first of some observations after which none comes near an edge."""
+    near = [place for place, value in excesses if value <= edge]
+    return observations[min(near[-1] + 1, len(observations) - 1) if near else 0].at
 
 
 def find_change(excesses: Excesses, before: Profile) -> Change | None:

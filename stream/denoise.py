@@ -5,71 +5,55 @@ now and then (`stream.envelope`), and with it a baseline. `Denoiser.baselines` i
 `refresh` replaces. Everything is a function of the events in their order: no clock, no I/O, no random numbers.
 
 A pair costs 28 bytes an observation, 640 of them while there are few pairs, 64 when there are many; a baseline some
-2 kB more. Lasting changes (`stream.changes`) are told only where a sketch is of full size.
+2 kB more. Lasting changes (`stream.watch`) are told only where a sketch is of full size.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from operator import attrgetter
-from statistics import median_low
 
 import msgspec
-from msgspec import structs
+from msgspec import UNSET, structs
 
-from stream.baselines import NO_BASELINES, Baseline, Baselines, Key, Step
-from stream.changes import SLOWER, Change, Excesses, find_change, is_suspicious
+from stream.baselines import NO_BASELINES, Baseline, Baselines, Key
 from stream.estimate import ENOUGH_STREAMED, MOST_STREAMED, MOST_UNCERTAIN, estimate, excess, profile
 from stream.events import EnrichedEvent
+from stream.fleet import UnreadableRecord, announced, key_of, news_first, read_own, take_back
 from stream.metrics import StateError
-from stream.observation import Observation, ended, fields, pack, unpack
+from stream.observation import Observation, ended, pack, unpack
 from stream.pair import Learned, Pair, restored
-from stream.sketch import Sketch
+from stream.pool import Others, contradicts, is_new, usual_time
+from stream.sketch import LARGEST, Sketch, size_among
+from stream.watch import begin_anew, count_since, has_changed, is_suspect
 
 __all__ = ["Denoiser"]
 
-_SIZES = ((1536, 640), (3072, 320), (6144, 160))
-"""Up to so many pairs each has so many observations ..."""
-_SMALLEST = 64
-"""... and this many above: 10,000 pairs take 60 MB, however many requests they have seen"""
 _SHRUNK_AT_ONCE = 2
 _MAKE_ROOM_AMONG = 16
 """Who makes room is the one of these that was seen least recently: to sort all of them would cost more"""
 
-_LOOK_EVERY, _LOOK_AT = 96, 48
-"""A lasting change is looked for after so many requests of a pair, in so many of the latest at first"""
-_LASTING = 300
-"""Seconds of event time for which a change for the slower must be seen at every look"""
+_LOOK_EVERY = 96
+"""A lasting change is looked for after so many requests of a pair"""
 _OFTEN = 480
 """Events up to which a pair is fitted whenever they have doubled; then, with a sketch nearly full, more rarely.
 Where a fit said nothing new, as it was too uncertain, the next one comes when a third more have been seen."""
 _RARELY = 4000
-_KNOWN_WELL = 150
-"""Observations from which a baseline is fit to tell a change by; before, its own error might look like one"""
 _TOO_FAST, _TOO_FAST_LEAST = 0.87, 4
 """A request below this share of its denoised runtime is faster than its provider is known to be; so many at least,
 and as many as a low quantile needs to move, and the pair is fitted out of turn"""
 
 _MOST_STEPS = 20
+_UNPUBLISHED = 1000
+"""More versions than a worker can have given, and not have published, when it ends"""
 _MOST_WAITS, _WAIT = 2, 128
 
 _encode = msgspec.msgpack.Encoder().encode
-
-
-def _size_of(pairs: int) -> int:
-    return next((size for most, size in _SIZES if pairs <= most), _SMALLEST)
 
 
 def _next_fit(seen: int, unsure: bool) -> int:
     if unsure:
         return seen + seen // 3 + 1
     return 2 * seen if seen < _OFTEN else seen + min(3 * seen, _RARELY)
-
-
-def _onset(excesses: Excesses, observations: Sequence[Observation], edge: float) -> int:
-    """Return the time of the first of some observations after which none comes near an edge."""
-    near = [place for place, value in excesses if value <= edge]
-    return observations[min(near[-1] + 1, len(observations) - 1) if near else 0].at
 
 
 class _Totals(msgspec.Struct, array_like=True):
@@ -84,18 +68,31 @@ class _Totals(msgspec.Struct, array_like=True):
 class Denoiser:
     """Learns baselines from enriched events. `baselines` are those in force; `pairs` counts what is watched."""
 
-    def __init__(self, window_seconds: float = 86_400.0, quantile: float = 0.05, max_pairs: int = 10_000) -> None:
-        """Start with nothing; observations further than `window_seconds` from the latest ones are forgotten."""
+    def __init__(
+        self,
+        window_seconds: float = 86_400.0,
+        quantile: float = 0.05,
+        max_pairs: int = 10_000,
+        origin: str | None = None,
+    ) -> None:
+        """Start with nothing; observations further than `window_seconds` from the latest ones are forgotten.
+
+        `origin` is the name under which a fleet knows this one, and is part of its versions' names.
+        """
         self.baselines: Baselines = NO_BASELINES
         self._window, self._quantile, self._max_pairs = window_seconds, quantile, max_pairs
         self._pairs: dict[Key, Pair] = {}
         self._slots: list[Pair] = []
-        self._size = _size_of(0)
+        self._size = size_among(0)
         self._totals = _Totals()
         self._due: dict[int, Pair] = {}
         """by slot, the longest waiting first"""
         self._changed: dict[int, Pair] = {}
         self._evicted: set[Key] = set()
+        self._origin = origin
+        self._others = Others(window_seconds)
+        self._gone: set[Key] = set()
+        """published, and watched no longer"""
 
     @property
     def pairs(self) -> int:
@@ -106,6 +103,11 @@ class Denoiser:
     def dropped(self) -> int:
         """How many pairs had to make room for others since the beginning."""
         return self._totals.dropped
+
+    @property
+    def ignored(self) -> int:
+        """How many records of the fleet could not be read, or were too many."""
+        return self._others.ignored
 
     def observe(self, enriched: EnrichedEvent) -> None:
         """Learn from one event; whatever tells nothing of its upstream is passed over."""
@@ -130,7 +132,8 @@ class Denoiser:
             self._make_due(pair)
         if not counts.seen % _LOOK_EVERY and (not (second := ended(packed)) or second != counts.looked):
             counts.looked = second  # thousands a second change nothing so soon
-            self._look(pair)
+            if has_changed(pair, self.baselines, self._others):
+                self._make_due(pair)
 
     def refresh(self, limit: int | None = None, *, force: bool = False) -> list[Baseline]:
         """Refit the pairs that are due, the longest waiting first and at most `limit`; return what is new.
@@ -157,7 +160,8 @@ class Denoiser:
             return "not enough: no completed request yet whose tokens and time are known"
         if pair.learned.baseline is not None:
             return None
-        seen, due = pair.counts.seen, pair.counts.due
+        others = self._others.seen(pair.key)
+        seen, due = pair.counts.seen + others, pair.counts.due + others
         if seen >= due:
             return f"about to be estimated from {seen} completed requests"
         if pair.learned.missing is None:
@@ -198,6 +202,66 @@ class Denoiser:
             self._make_due(pair)
             self._changed[pair.slot] = pair
 
+    def publish(self, limit: int = 50, *, force: bool = False) -> list[tuple[bytes, bytes | None]]:
+        """Return `(key, value)` of what the fleet is to know; the value is None of what is watched no longer.
+
+        That are the pairs with a new baseline and, up to `limit` pairs, those of which much was seen since they were
+        last told of; with `force` all of which anything was. 25 kB a pair.
+        """
+        if self._origin is None:
+            return []
+        gone = sorted(key_of(self._origin, key) for key in self._gone if key not in self._pairs)
+        self._gone.clear()
+        totals, told = self._totals, news_first(self._slots, limit, force=force)
+        records = [
+            announced(self._origin, pair, totals.version, totals.clock, self._others.seen(pair.key)) for pair in told
+        ]
+        return [*((key, None) for key in gone), *records]
+
+    def share(self, source: str, key: bytes, value: bytes | None) -> None:
+        """Take in what another one published, for the next fits; what cannot be read is `ignored`."""
+        heard = self._others.take(source, key, value)
+        if heard is None:
+            return
+        pair = self._pairs.get(heard.key)
+        if pair is not None:
+            pair.counts.due -= heard.more
+        elif heard.more and len(self._slots) < self._max_pairs and size_among(len(self._slots) + 1) == LARGEST:
+            pair = self._admit(heard.key)
+        else:
+            return
+        self._changed[pair.slot] = pair
+        if heard.step is not None and is_new(heard.step, pair.learned):
+            begin_anew(pair, heard.step, count_since(pair, heard.step.at.timestamp()))
+            self._make_due(pair)
+        elif (heard.suspects or pair.counts.onset) and has_changed(pair, self.baselines, self._others):
+            self._make_due(pair)
+        news = heard.baseline is not None and contradicts(heard.baseline, pair.learned.baseline)
+        if news or pair.counts.seen >= pair.counts.due:
+            self._make_due(pair)
+
+    def own(self, key: bytes, value: bytes) -> None:
+        """Take back what was published under this name before a restart, unless the pair has been seen since."""
+        try:
+            found, published = read_own(key, value)
+        except UnreadableRecord:
+            self._others.ignored += 1
+            return
+        pair, totals = self._pairs.get(found), self._totals
+        if pair is not None and (pair.counts.seen or pair.told.clock):
+            return
+        pair = pair or self._admit(found)
+        self._due.pop(pair.slot, None)
+        take_back(pair, published, self._others.seen(found))
+        pair.sketch.shrink(self._size)
+        totals.clock = max(totals.clock, published.clock)
+        totals.version = max(totals.version, (published.version // _UNPUBLISHED + 1) * _UNPUBLISHED)
+        if pair.learned.baseline is not None:
+            self.baselines = self.baselines.with_([pair.learned.baseline])
+        self._changed[pair.slot] = pair
+        if pair.counts.due_since or pair.counts.seen >= pair.counts.due:
+            self._make_due(pair)
+
     def watched(self) -> list[Pair]:
         """Return the pairs, the least recently seen one first."""
         return sorted(self._slots, key=attrgetter("counts.last"))
@@ -206,7 +270,7 @@ class Denoiser:
         slot = len(self._slots)
         if slot < self._max_pairs:
             self._slots.append(Pair(slot, key, Sketch(self._size)))
-            self._size = _size_of(slot + 1)
+            self._size = size_among(slot + 1)
         else:
             slot = self._make_room()
             self._slots[slot] = Pair(slot, key, Sketch(self._size))
@@ -215,6 +279,7 @@ class Denoiser:
             if older.sketch.shrink(self._size):
                 self._changed[older.slot] = older
         found = self._pairs[key] = self._slots[slot]
+        found.counts.due -= self._others.seen(key)
         return found
 
     def _make_room(self) -> int:
@@ -223,6 +288,8 @@ class Denoiser:
         del self._pairs[pair.key]
         self._due.pop(pair.slot, None)
         self._evicted.add(pair.key)
+        if pair.told.clock:
+            self._gone.add(pair.key)
         self._totals.dropped += 1
         return pair.slot
 
@@ -243,61 +310,12 @@ class Denoiser:
         if counts.too_fast >= max(self._quantile * min(counts.seen, MOST_STREAMED), _TOO_FAST_LEAST):
             self._make_due(pair)
 
-    def _look(self, pair: Pair) -> None:
-        """Look for a lasting change: at the last few requests, and where these are suspicious at the whole ring."""
-        counts, learned = pair.counts, pair.learned
-        if not self._suspects(pair):
-            counts.slower_since = counts.onset = 0
-            learned.former, pair.relearned = None, pair.relearned or learned.former is not None
-            return
-        recent, (_, edge) = pair.sketch.recent(), learned.reference
-        latest, excesses = list(unpack(recent)), self._excesses(pair, recent)
-        counts.onset = counts.onset or _onset(excesses, latest, edge.low + SLOWER)
-        change = find_change(excesses, edge)
-        if change is None:
-            counts.slower_since = 0
-            return
-        if not self._lasts(pair, change, latest):
-            return
-        # Of a change for the slower the ring may hold only the later part by now.
-        at = datetime.fromtimestamp(counts.onset if change.factor > 1.0 else latest[change.place].at, UTC)
-        counts.slower_since = counts.onset = 0
-        learned.former, learned.changes, pair.relearned = None, [Step(at, change.factor, 0)], True
-        pair.sketch.forget_all_but(len(latest) - change.place)
-        counts.seen = len(pair.sketch)
-        self._make_due(pair)
-
-    def _excesses(self, pair: Pair, packed: bytes) -> list[tuple[int, float]]:
-        """Return `excess` of some observations over the baseline that changes are told by."""
-        former = pair.learned.former
-        baselines = self.baselines if former is None else Baselines([former])
-        return excess(baselines, pair.key, fields(packed))
-
-    def _lasts(self, pair: Pair, change: Change, latest: list[Observation]) -> bool:
-        """Whether a change has lasted: one for the slower may be a busy minute, of however many requests."""
-        if change.factor < 1.0:
-            return True
-        since = pair.counts.slower_since or latest[change.place].at
-        # Clocks are set back now and then.
-        if abs(latest[-1].at - since) >= _LASTING:
-            return True
-        pair.counts.slower_since = since
-        return False
-
-    def _suspects(self, pair: Pair) -> bool:
-        """Whether the last few requests look as though something had changed since the baseline."""
-        sketch, learned = pair.sketch, pair.learned
-        reference, before = learned.reference
-        if reference is None or reference.n < _KNOWN_WELL or learned.changes:
-            return False
-        if sketch.size < _SIZES[0][1]:
-            return False
-        return is_suspicious(self._excesses(pair, sketch.recent(_LOOK_AT)), before)
-
     def _waits(self, pair: Pair) -> bool:
         """Whether to put a fit off: what has just begun to change is fitted better once that is certain."""
         counts = pair.counts
-        if not _OFTEN < counts.due <= counts.seen or counts.waited >= _MOST_WAITS or not self._suspects(pair):
+        if not _OFTEN - self._others.seen(pair.key) < counts.due <= counts.seen or counts.waited >= _MOST_WAITS:
+            return False
+        if not is_suspect(pair, self.baselines):
             return False
         counts.waited += 1
         counts.due = counts.seen + _WAIT
@@ -311,7 +329,7 @@ class Denoiser:
         self._changed[pair.slot] = pair
         if self._waits(pair):
             return None
-        observations = self._observations(pair)
+        observations, others = self._observations(pair)
         # What is there already is followed while it can be, rather than left as it once was.
         bound = MOST_UNCERTAIN if learned.baseline is None else 2 * MOST_UNCERTAIN
         found = estimate(pair.key, observations, self._quantile, bound)
@@ -319,45 +337,50 @@ class Denoiser:
         contradicted = counts.too_fast >= _TOO_FAST_LEAST
         stays = not contradicted and learned.surer_than(found)
         counts.waited = counts.too_fast = 0
-        after = _next_fit(counts.seen, stays or found.uncertainty > MOST_UNCERTAIN)
+        after = _next_fit(counts.seen + others, stays or found.uncertainty > MOST_UNCERTAIN) - others
         # A fit out of turn does not put the next one off.
         counts.due = min(counts.due, after) if counts.due > counts.seen else after
         if found.baseline is None or stays or not (contradicted or learned.differs(found.baseline)):
             return None
-        new = self._publish(pair, found.baseline, found.uncertainty, observations)
+        new = self._issue(pair, found.baseline, found.uncertainty, observations)
         if contradicted and not learned.changes:
             # The few that led to this fit may be the first of many: that is for the next looks to tell.
             pair.learned.former, pair.learned.before_former = learned.reference
         return new
 
-    def _publish(
-        self, pair: Pair, found: Baseline, uncertainty: float, observations: Sequence[Observation]
-    ) -> Baseline:
+    def _issue(self, pair: Pair, found: Baseline, uncertainty: float, observations: Sequence[Observation]) -> Baseline:
         """Give a baseline its version and the changes that led to it."""
         totals, learned = self._totals, pair.learned
         totals.version += 1
         changes = (structs.replace(step, version=totals.version) for step in learned.changes)
         known = () if learned.baseline is None else learned.baseline.steps
-        new = structs.replace(found, version=totals.version, steps=(*known, *changes)[-_MOST_STEPS:])
+        steps = (*known, *changes)[-_MOST_STEPS:]
+        new = structs.replace(found, version=totals.version, origin=self._origin or UNSET, steps=steps)
         before = profile(excess(Baselines([new]), pair.key, observations))
         pair.learned = Learned(new, before, uncertainty)
         return new
 
-    def _observations(self, pair: Pair) -> list[Observation]:
-        """Return what a pair's sketch holds of the window, the latest ring first; forget the rest."""
-        recent = list(unpack(pair.sketch.recent()))
-        # The usual one of the latest times is now: neither one absurd date nor a clock set for a while moves it far.
-        now = median_low(each.at for each in recent)
+    def _observations(self, pair: Pair) -> tuple[list[Observation], int]:
+        """Return what is held of a pair and of the window, the latest ones first, and how many requests others saw.
+
+        A sketch forgets the rest.
+        """
+        recent = pair.sketch.recent()
+        now = usual_time(recent)
+        pair.sketch.forget_times_outside(now - self._window, now + self._window)
+        if self._others.seen(pair.key):
+            now, recent, sample, others = self._others.pool(pair)
+        else:
+            sample, others = pair.sketch.sample, 0
         first, last = now - self._window, now + self._window
-        pair.sketch.forget_times_outside(first, last)
-        return [each for each in (*recent, *unpack(pair.sketch.sample)) if first <= each.at <= last]
+        return [each for each in (*unpack(recent), *unpack(sample)) if first <= each.at <= last], others
 
     def _restore(self, stored: dict[str, bytes]) -> None:
         if "totals" not in stored:
             return
         totals = msgspec.msgpack.decode(stored["totals"], type=_Totals)
         slots = [restored(slot, stored.__getitem__) for slot in range(sum(key.startswith("pair/") for key in stored))]
-        self._totals, self._slots, self._size = totals, slots, _size_of(len(slots))
+        self._totals, self._slots, self._size = totals, slots, size_among(len(slots))
         self._pairs = {pair.key: pair for pair in slots}
         waiting = sorted((pair for pair in slots if pair.counts.due_since), key=attrgetter("counts.due_since", "slot"))
         self._due = {pair.slot: pair for pair in waiting}

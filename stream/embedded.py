@@ -19,6 +19,7 @@ from stream.coefficients import Tables, tables_to_json
 from stream.denoise import Denoiser
 from stream.enrich import enrich
 from stream.events import EnrichedEvent, InvalidEvent, decode_event
+from stream.fleet import source_of
 from stream.metrics import Metrics, StateError
 from stream.recent import Recent
 from stream.rollup import Rollup, RollupError, by_slot
@@ -140,6 +141,11 @@ class EmbeddedStream:
         stacks = tuple(dict.fromkeys((self.tables.reference, *self.tables.references)))
         self.requests.remember(enriched, self.metrics.label, stacks)
         self.recent.append(enriched)
+
+    def share(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Take in (key, value) of what denoisers elsewhere published; it counts for the baselines of the next saves."""
+        for key, value in records:
+            self.denoiser.share(source_of(key) or "", key, value)
 
     def save(self) -> None:
         """Write all that changed, together, and put new baselines in force.

@@ -2,16 +2,31 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from math import ceil, isfinite
 from struct import Struct
+from struct import unpack as unpack_all
 from typing import NamedTuple
 from zlib import crc32
 
 from stream.enrich import output_tokens
 from stream.events import RequestEvent
 
-__all__ = ["HASH", "PACKED", "Fields", "Observation", "ended", "fields", "pack", "unpack"]
+__all__ = [
+    "HASH",
+    "PACKED",
+    "Fields",
+    "Observation",
+    "are_sound",
+    "ended",
+    "fields",
+    "pack",
+    "packed_time",
+    "unpack",
+    "when",
+]
 
 _LARGEST = 2**32 - 1
+_MOST_SECONDS = 1e9  # that an event may have
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400
 
@@ -113,6 +128,25 @@ def unpack(packed: bytes | bytearray) -> Iterator[Observation]:
 def fields(packed: bytes | bytearray) -> Iterator[Fields]:
     """Read them as plain tuples: for what goes through many, often."""
     return _LAYOUT.iter_unpack(packed)
+
+
+def are_sound(packed: bytes) -> bool:
+    """Whether these are observations whose seconds `pack` may have written: neither negative nor endless."""
+    count, rest = divmod(len(packed), PACKED)
+    if rest:
+        return False
+    seconds = unpack_all(f">{'16x3f' * count}", packed) or (0.0,)
+    return isfinite(sum(seconds)) and min(seconds) >= 0.0 and max(seconds) <= _MOST_SECONDS  # nor NaN, in the sum
+
+
+def when(packed: bytes) -> bytes:
+    """When one packed request ended, as it is packed: later is larger."""
+    return packed[HASH : 2 * HASH]
+
+
+def packed_time(seconds: float) -> bytes:
+    """A time, seconds since 1970, rounded up, as `when` gives it."""
+    return ceil(min(max(seconds, 0.0), _LARGEST)).to_bytes(4, "big")
 
 
 def ended(packed: bytes) -> int:

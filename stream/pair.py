@@ -1,6 +1,7 @@
 """What a denoiser knows of one (upstream, model): its counts, its sketch and its baseline; and how that is saved."""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -8,7 +9,7 @@ from stream.baselines import Baseline, Key, Step
 from stream.estimate import ENOUGH_STREAMED, Estimate, Profile, changed_noticeably, outdated
 from stream.sketch import Shape, Sketch
 
-__all__ = ["Counts", "Learned", "Pair", "restored"]
+__all__ = ["Counts", "Learned", "Pair", "Told", "restored"]
 
 _MUCH_WORSE = 3.0
 
@@ -77,10 +78,18 @@ class _Row(msgspec.Struct, array_like=True):
     shape: Shape
 
 
+class Told(NamedTuple):
+    """What others were told of a pair: requests seen, the baseline, and the denoiser's clock at that time."""
+
+    seen: int = 0
+    baseline: Baseline | None = None
+    clock: int = 0
+
+
 class Pair:
     """One (upstream, model) that is watched. `relearned` says whether `learned` has changed since it was saved."""
 
-    __slots__ = ("counts", "key", "learned", "relearned", "sketch", "slot")
+    __slots__ = ("counts", "key", "learned", "relearned", "sketch", "slot", "told")
 
     def __init__(
         self, slot: int, key: Key, sketch: Sketch, counts: Counts | None = None, learned: Learned | None = None
@@ -89,6 +98,7 @@ class Pair:
         self.slot, self.key, self.sketch = slot, key, sketch
         self.counts, self.learned = counts or Counts(), learned or Learned()
         self.relearned = learned is None
+        self.told = Told()
 
     def rows(self) -> Iterator[tuple[str, bytes]]:
         """Give `(key, value)` of what changed since the last call."""

@@ -13,12 +13,28 @@ from typing import NamedTuple
 
 from stream.observation import HASH, PACKED, ended
 
-__all__ = ["Shape", "Sketch"]
+__all__ = ["LARGEST", "Shape", "Sketch", "pieces", "ring_size", "size_among"]
+
+LARGEST = 640
+_SIZES = ((1536, LARGEST), (3072, 320), (6144, 160))
+"""Up to so many sketches each has so many observations ..."""
+_SMALLEST = 64
+"""... and this many above: 10,000 of them take 60 MB, however many requests they have seen"""
 
 _CHUNK = 32 * PACKED
 _NO_THRESHOLD = b"\xff" * HASH
 _OVERFULL = 1.25
 """A sample may grow to so many times its size before it is trimmed"""
+
+
+def size_among(sketches: int) -> int:
+    """How many observations each of so many sketches may hold."""
+    return next((size for most, size in _SIZES if sketches <= most), _SMALLEST)
+
+
+def ring_size(size: int) -> int:
+    """How many of a sketch's observations are the latest ones."""
+    return size * 2 // 5
 
 
 class Shape(NamedTuple):
@@ -56,6 +72,14 @@ class Sketch:
         found._ring = _joined(f"ring/{slot}", shape.ring, read)
         found._sample = _joined(f"sample/{slot}", shape.sample, read)
         found._head, found._threshold, found._saved = shape.head, shape.threshold, shape.sample
+        return found
+
+    @classmethod
+    def of(cls, size: int, recent: bytes, sample: bytes, threshold: bytes) -> "Sketch":
+        """Go on from what `recent`, `sample` and `shape` gave of one of this size."""
+        found = cls(size)
+        found._set_ring(recent)
+        found._sample, found._threshold = bytearray(sample), threshold
         return found
 
     def __len__(self) -> int:
@@ -109,16 +133,16 @@ class Sketch:
 
     def forget_times_outside(self, first: float, last: float) -> None:
         """Drop of the sample what ended before `first` or after `last`."""
-        pieces = _pieces(self.sample)
-        kept = [piece for piece in pieces if first <= ended(piece) <= last]
-        if len(kept) < len(pieces):
+        sampled = pieces(self.sample)
+        kept = [piece for piece in sampled if first <= ended(piece) <= last]
+        if len(kept) < len(sampled):
             self._set_sample(kept)
 
     def shrink(self, size: int) -> bool:
         """Make do with fewer; whether anything changed."""
         if size >= self.size:
             return False
-        ring = _pieces(self.recent())
+        ring = pieces(self.recent())
         self._resize(size)
         keep = self._most_recent // PACKED
         for leaving in ring[:-keep]:
@@ -129,8 +153,8 @@ class Sketch:
 
     def merge(self, other: "Sketch") -> None:
         """Take in what another one holds: the latest of both by time, and the sample of all others."""
-        pieces = {*_pieces(self.recent()), *_pieces(other.recent()), *_pieces(self._sample), *_pieces(other.sample)}
-        ordered = sorted(pieces, key=lambda piece: (piece[HASH : 2 * HASH], piece))
+        joined = {*pieces(self.recent()), *pieces(other.recent()), *pieces(self._sample), *pieces(other.sample)}
+        ordered = sorted(joined, key=lambda piece: (piece[HASH : 2 * HASH], piece))
         latest = self._most_recent // PACKED
         self._set_ring(b"".join(ordered[-latest:]))
         self._set_sample(ordered[:-latest])
@@ -139,7 +163,7 @@ class Sketch:
     def _resize(self, size: int) -> None:
         """Set what ring and sample hold at most, in bytes."""
         self.size = size
-        self._most_recent = size * 2 // 5 * PACKED
+        self._most_recent = ring_size(size) * PACKED
         self._most_sampled = size * PACKED - self._most_recent
 
     def _set_ring(self, ordered: bytes) -> None:
@@ -159,12 +183,13 @@ class Sketch:
     def _trim(self) -> None:
         """Keep those with the smallest hashes."""
         if len(self._sample) > self._most_sampled:
-            kept = sorted(set(_pieces(self._sample)))[: self._most_sampled // PACKED]
+            kept = sorted(set(pieces(self._sample)))[: self._most_sampled // PACKED]
             self._set_sample(kept)
             self._threshold = kept[-1][:HASH]
 
 
-def _pieces(packed: bytes | bytearray) -> list[bytes]:
+def pieces(packed: bytes | bytearray) -> list[bytes]:
+    """Cut observations apart that lie one after the other."""
     data = bytes(packed)
     return [data[start : start + PACKED] for start in range(0, len(data), PACKED)]
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Judge the denoiser against simulated providers whose truth is known.
 
-    python tests/prove/denoise.py                         # 20 seeds of every scenario, a minute
+    python tests/prove/denoise.py                         # 20 seeds of every scenario, alone and in fleets: minutes
     python tests/prove/denoise.py --short                 # 4 seeds of each, for CI
     python tests/prove/denoise.py --scenario whole,queue --seeds 5 --each
 
@@ -15,13 +15,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, inf
 from statistics import median
 from typing import Any
 
-from joining import merged_errors, restart_differs
+from joining import Workers, merged_errors, restart_differs
 from judging import BOUND, STAYS, Errors, Frozen, Make, Mean, Oracle, Verdict, denoiser, judge
 from proving import Claims
 
@@ -40,7 +40,7 @@ phases or changes make yesterday's truth wrong until the next refit; and of so f
 
 PROMPT_SHARE = 0.005, 0.01
 """What F may be off by where no reply is streamed, as a share of T: it is a few per cent of the durations, which are
-all there is to see of it, and cannot be known better than these"""
+all there is to see of it, and cannot be known better than these; in a fleet of what others have told of by then"""
 
 COVERED = 0.85
 """The share of the 95 % intervals that must hold the truth, from the first ones on"""
@@ -51,6 +51,14 @@ EARLY, EARLY_SCENARIOS = 150, ("default", "queue", "whole", "cached", "reasoning
 REQUESTS = {"hardware": 4000, "many": 4000, "mixed": 6000}
 USUAL_REQUESTS = 1000
 CONTROL_SEEDS = range(1, 6)
+
+FLEETS: dict[str, Make] = {
+    "2 workers": partial(Workers, count=2),
+    "4 workers": partial(Workers, count=4),
+    "4 workers, killed in turn": partial(Workers, count=4, restart_every=5),
+}
+FLEET_PROMPT_SHARE = 0.01, 0.02
+FLEET_SCENARIOS = ("default", "queue", "whole", "many", "hardware", "absurd", "mixed")
 
 
 def p90(values: Sequence[float]) -> float:
@@ -64,6 +72,12 @@ class Score:
 
     scenario: str
     verdicts: Sequence[Verdict]
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """What claims call it."""
+        return self.title or self.scenario
 
     def errors(self, part: Callable[[Errors], float]) -> list[float]:
         """One error of every pair that came to MARK requests."""
@@ -162,25 +176,26 @@ def accurate(claims: Claims, found: Score) -> None:
     usual = ERROR_MEDIAN, ERROR_P90
     prompt = ("F", found.errors(lambda each: each.prompt), usual)
     if found.scenario == "whole":
-        prompt = ("F as a share of T", found.errors(lambda each: each.prompt_share), PROMPT_SHARE)
+        share = FLEET_PROMPT_SHARE if found.title else PROMPT_SHARE
+        prompt = ("F as a share of T", found.errors(lambda each: each.prompt_share), share)
     for name, errors, (middle, high) in (
         prompt,
         ("beta", found.errors(lambda each: each.per_output), usual),
         ("T", found.errors(lambda each: each.total), usual),
     ):
         good = bool(errors) and median(errors) <= middle and (few(errors) or p90(errors) <= high)
-        text = f"{found.scenario}: {name} after {MARK} requests, median <= {middle:.0%}, p90 <= {high:.0%}"
+        text = f"{found.name}: {name} after {MARK} requests, median <= {middle:.1%}, p90 <= {high:.1%}"
         claims.claim(text, good, _both(errors))
     shares = [abs(share - 1) for share in found.contention]
     good = bool(shares) and median(shares) <= CONTENTION and (few(shares) or abs(found.pooled - 1) <= CONTENTION)
     text = f"{found.pooled:.3f} of the true seconds; each simulation off by {_both(shares)}"
-    claims.claim(f"{found.scenario}: contention within 10 %", good, text)
+    claims.claim(f"{found.name}: contention within 10 %", good, text)
 
 
 def robust(claims: Claims, found: Score, most: float = WRONG) -> None:
     """State that wrong estimates are rare: where there is too little to go by, there is none."""
     most = max(most, WRONG_AMID_CHANGE.get(found.scenario, 0.0), WRONG_OF_FEW if few(found.verdicts) else 0.0)
-    text = f"{found.scenario}: an estimate is within {BOUND:.0%} of the truth, or there is none; but for {most:.0%}"
+    text = f"{found.name}: an estimate is within {BOUND:.0%} of the truth, or there is none; but for {most:.0%}"
     claims.claim(text, found.wrong <= most, f"{found.wrong:.2%} of {found.given:,}")
 
 
@@ -195,8 +210,8 @@ def recovers(claims: Claims, found: Score) -> None:
     """State how soon a change of hardware is followed."""
     requests = found.recovered
     text = f"median {median(requests):.0f}, p90 {p90(requests):.0f}, at most {max(requests):.0f} requests"
-    good = p90(requests) <= RECOVERY
-    claims.claim(f"{found.scenario}: errors stay within {STAYS:.0%} from {RECOVERY} requests on", good, text)
+    good = (median(requests) if few(requests) else p90(requests)) <= RECOVERY
+    claims.claim(f"{found.name}: errors stay within {STAYS:.0%} from {RECOVERY} requests on", good, text)
 
 
 def covers(claims: Claims, scores: Sequence[Score]) -> None:
@@ -219,6 +234,24 @@ def joins(claims: Claims, seeds: Sequence[int]) -> None:
     errors = [merged_errors(seed) for seed in seeds]
     text = f"T of two halves merged within {max(errors):.2%} of the whole's"
     claims.claim("two halves merged are as good as the whole", max(errors) <= ERROR_MEDIAN, text)
+
+
+def shares(claims: Claims, seeds: Sequence[int]) -> None:
+    """State the same of workers that share the traffic and tell each other what they learned."""
+    for name, make in FLEETS.items():
+        print(f"\n{name}\n{HEAD}", flush=True)
+        for scenario in FLEET_SCENARIOS:
+            found = score(scenario, seeds, make)
+            print(found.row(), flush=True)
+            told = replace(found, title=f"{name}, {scenario}")
+            if scenario in ACCURATE:
+                accurate(claims, told)
+            if scenario in ROBUST:
+                robust(claims, told)
+            if scenario == "hardware":
+                recovers(claims, told)
+            broke = [verdict.broke for verdict in found.verdicts if verdict.broke is not None]
+            claims.claim(f"{told.name}: no simulation breaks the estimators", not broke, "; ".join(broke[:3]))
 
 
 def controls(claims: Claims) -> None:
@@ -290,6 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     claims.claim("no simulation breaks the estimator", not broke, "; ".join(broke[:3]))
     early(claims, options.seeds)
     joins(claims, options.seeds[:4])
+    shares(claims, options.seeds)
     controls(claims)
     events = sum(REQUESTS.get(found.scenario, USUAL_REQUESTS) for found in scores) * len(options.seeds)
     return claims.finish(f"{events:,} simulated requests in {time.monotonic() - began:.0f} s")
