@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.addresses import is_address
+from gateway.kafka_options import add_forwarding_options
 from stream.coefficients import DEFAULT_STACK
 from stream.command import Parser, UsageError, add_assume_option, add_version_option, run_quietly
+from stream.hosts import is_address
 
 _RUN_WHAT = """\
 Pass LLM traffic on, byte for byte, and record one event a request. Runs until SIGTERM or Ctrl-C; requests in
@@ -30,6 +31,8 @@ _RUN = """examples:
   gateway run --config config.yaml                   # litellm's model_list, read as it is
   gateway run --assume gpt-4o=llama-3.1-70b          # a closed model, taken to cost what an open one does
   gateway run --stack h100-predicted                 # the reference stack that leads
+  gateway run --workers 4                            # four processes that serve, and one that counts
+  gateway run --kafka 10.0.0.7:9092                  # events also go to Kafka, for stream workers
   gateway run --host 0.0.0.0 --allowed-host llm.internal --admin 127.0.0.1:4001"""
 _DEMO = """example:
   gateway demo --speed 5 --duration 60"""
@@ -41,6 +44,9 @@ _EXPLAIN = """example:
   gateway explain 019ab3f0c2d4                       # an id, or the beginning of one"""
 _CHECK = """example:
   gateway check config.yaml"""
+
+
+_MOST_WORKERS = 256
 
 
 def default_data_dir() -> Path:
@@ -77,6 +83,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add_assume_option(parser)
     parser.add_argument("--stack", metavar="NAME", help=f"the reference stack that leads (default: {DEFAULT_STACK})")
     _add_data_dir(parser)
+    parser.add_argument(
+        "--workers", type=_workers, default=0, metavar="N", help="processes that serve (default: one does everything)"
+    )
+    add_forwarding_options(parser)
     parser.add_argument("--admin", metavar="HOST:PORT", help="page and metrics apart (default when not on loopback)")
     parser.add_argument(
         "--allowed-host", action="append", type=_host, default=[], metavar="NAME", help="a Host to serve"
@@ -121,6 +131,12 @@ def _host(text: str) -> str:
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers (1 to {_MOST_WORKERS})")
     return int(text)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.base_url import base_url
+from gateway.kafka_config import kafka_config
 from gateway.model_list import Entries, read_model_list, seconds
 from gateway.providers import DIALECT, Provider, provider_name
 from gateway.routes import Config, Route, Timeouts, Upstream
@@ -27,7 +28,9 @@ _LITELLMS_OWN = frozenset({
     "worker_registry", "include",
 })  # fmt: skip
 _SECTIONS = ("model_list", "trueclock")
-_OWN_KEYS = ("upstream", "timeouts", "body_limit_bytes", "retention", "stack", "tables", "aliases", "assume", "callers")
+_OWN_KEYS = (
+    "upstream", "timeouts", "body_limit_bytes", "retention", "stack", "tables", "aliases", "assume", "callers", "kafka",
+)  # fmt: skip
 _TIMEOUTS = {"connect_seconds": "connect", "first_byte_seconds": "first_byte", "total_seconds": "total"}
 
 
@@ -57,6 +60,7 @@ def load_config(path: Path) -> Config:
         assume=_texts(own, "assume"),
         places=_places(own),
         callers=_callers(own),
+        **(kafka_config(own["kafka"], path.parent) if "kafka" in own else {}),
     )
 
 

@@ -8,16 +8,18 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.history import kept_tables
-from gateway.log import LogCounts, LogError, LogReader, log_files
+from gateway.log import LogBusyError, LogCounts, LogError, LogReader, log_files
 from gateway.recall import recall
+from gateway.shared_status import Restarts
 from gateway.turns import Turns
 from stream.coefficients import TableError, Tables, tables_from_json
 from stream.embedded import EmbeddedStream
@@ -26,6 +28,7 @@ POLL_SECONDS = 0.1
 SAVE_SECONDS = 1.0
 PRUNE_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # between looks for the log of a new worker
+_BUSY_SECONDS = 5.0  # for which another process may hold a log before that is told of
 STOPPED = "the embedded stream has stopped: restart the gateway"
 _SAMPLES = 300  # of a family, written before the loop gets its turn: two milliseconds
 _SLICE = 150  # events taken before the loop gets its turn, in two milliseconds; 50 at a time cost 3 us more each
@@ -33,35 +36,62 @@ _SLICE = 150  # events taken before the loop gets its turn, in two milliseconds;
 logger = logging.getLogger("trueclock.control")
 
 
+@dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """What a worker tells of itself, beside its log: requests in flight and the log writer's counts."""
+    """What a worker tells of itself, beside its log: requests in flight, the log writer's counts, whether it runs."""
 
-    def __init__(self, active: Callable[[], int], counts: LogCounts) -> None:
-        self.active = active
-        self.counts = counts
+    active: Callable[[], int]
+    counts: Callable[[], LogCounts]
+    runs: Callable[[], bool] = lambda: True
+
+
+class Forwarding(Protocol):
+    """What sends the logs on to elsewhere, from threads of its own."""
+
+    def status(self) -> dict[str, Any]:
+        """How far it is; `failing` says in one line why it cannot go on, None while it can."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return its metrics."""
 
 
 class Control:
     """Owns enrichment, metrics and the data behind the page."""
 
-    def __init__(self, data_dir: Path, tables: Tables, workers: list[WorkerStatus], version: str) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        tables: Tables,
+        workers: list[WorkerStatus],
+        version: str,
+        restarts: Callable[[], Restarts] = Restarts,
+        forwarder: Forwarding | None = None,
+    ) -> None:
+        """Go on from the state in `data_dir`; `restarts` says how often processes of the gateway were replaced."""
         self.stream = EmbeddedStream(data_dir / "stream.sqlite", tables, before=_tables_before(data_dir))
         self.version = version
         self.stopped = False
         self.slowest_save_seconds = 0.0
         self.data_dir = data_dir
+        self.restarts = restarts
         self._workers = workers
+        self._forwarder = forwarder
         self._readers: dict[str, LogReader] = {}
         self._unreadable: dict[Path, str] = {}
+        self._busy_since: dict[Path, float] = {}
         self._saved_at = 0.0
         self._pruned_at = time.monotonic()
         self._looked_at = -LOOK_SECONDS
         self._paths: list[Path] = []
         self._counting = asyncio.Lock()
         """held while nothing else may be counted"""
+        self.caught_up = asyncio.Event()
+        """set once all that the logs held has been counted"""
         self.registry = CollectorRegistry()
         self.registry.register(self.stream.metrics)
         self.registry.register(_GatewayCollector(self))
+        if forwarder is not None:
+            self.registry.register(forwarder)
         ProcessCollector(registry=self.registry)
 
     async def run(self) -> None:
@@ -70,6 +100,8 @@ class Control:
             await self._recall()
             while True:
                 busy = await self.catch_up()
+                if not busy:
+                    self.caught_up.set()
                 if time.monotonic() - self._saved_at > SAVE_SECONDS:
                     await self._save()
                     self._saved_at = time.monotonic()
@@ -135,9 +167,15 @@ class Control:
     def _open(self, name: str, path: Path) -> LogReader | None:
         try:
             reader = LogReader(path)
+        except LogBusyError as error:  # its worker is making it, or mending it after a kill
+            since = self._busy_since.setdefault(path, time.monotonic())
+            if time.monotonic() - since > _BUSY_SECONDS:
+                self._tell(path, str(error))
+            return None
         except LogError as error:
             self._tell(path, str(error))
             return None
+        self._busy_since.pop(path, None)
         log_id = reader.identity()
         if not log_id:  # its writer is making it just now, or it is damaged
             if reader.damage:
@@ -159,7 +197,7 @@ class Control:
         """Why events cannot be written, read or counted; None while they can."""
         reasons = (
             STOPPED if self.stopped else None,
-            *(worker.counts.failing for worker in self._workers),
+            *(worker.counts().failing for worker in self._workers),
             *(self._unreadable.get(path) for path in self._paths),
             self.stream.failing,
         )
@@ -168,8 +206,8 @@ class Control:
     def log_status(self) -> dict[str, Any]:
         """The state of the event log over all workers."""
         held = {name: reader.status() for name, reader in self._readers.items()}
-        counts = [worker.counts for worker in self._workers]
-        return {
+        counts = [worker.counts() for worker in self._workers]
+        status = {
             "rows": sum(status["rows"] for status in held.values()),
             "bytes": sum(status["bytes"] for status in held.values()),
             "backlog": sum(max(s["last_row"] - self.stream.cursor(name).row, 0) for name, s in held.items()),
@@ -181,10 +219,15 @@ class Control:
             "failing": self._failing(),
             "slowest_commit_seconds": max((count.slowest_commit_seconds for count in counts), default=0.0),
         }
+        return status if self._forwarder is None else {**status, "forwarder": self._forwarder.status()}
 
     def active(self) -> int:
         """Requests in flight."""
         return sum(worker.active() for worker in self._workers)
+
+    def running(self) -> int:
+        """Workers that run."""
+        return sum(worker.runs() for worker in self._workers)
 
     async def exposition(self) -> bytes:
         """Everything in Prometheus' text format, as of one moment: no event is counted while it is looked at.
@@ -240,6 +283,8 @@ class _GatewayCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         log = self._control.log_status()
         yield InfoMetricFamily("trueclock_build", "The program's version.", {"version": self._control.version})
+        yield GaugeMetricFamily("trueclock_gateway_workers", "Workers that run.", self._control.running())
+        yield self._restarts()
         yield GaugeMetricFamily("trueclock_requests_in_flight", "Requests in flight.", self._control.active())
         yield GaugeMetricFamily("trueclock_event_log_rows", "Rows from the oldest held to the newest.", log["rows"])
         yield GaugeMetricFamily("trueclock_event_log_bytes", "Bytes that the log's data take.", log["bytes"])
@@ -259,6 +304,15 @@ class _GatewayCollector(Collector):
         for reason, count in log["dropped"].items():
             dropped.add_metric([reason], count)
         yield dropped
+
+    def _restarts(self) -> Metric:
+        family = CounterMetricFamily(
+            "trueclock_gateway_restarts", "Processes that ended and were replaced.", labels=["role"]
+        )
+        restarts = self._control.restarts()
+        family.add_metric(["worker"], restarts.worker)
+        family.add_metric(["control"], restarts.control)
+        return family
 
     def _denoising(self) -> Iterable[Metric]:
         stream = self._control.stream

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from gateway.history import History
 from gateway.log import LogError, LogReader, delete_caller, log_files
-from gateway.since import SinceError, since_moment
 from stream.command import UsageError
 from stream.events import InvalidEvent, decode_event, encode_enriched
+from stream.since import SinceError, since_moment
 
 _FOLLOW_SECONDS = 0.2
 _PATIENCE_SECONDS = 5.0

@@ -29,7 +29,6 @@ _PRUNE_AT_ONCE = 64
 _CHECK_SECONDS = 1.0
 _EXPIRE_AGAIN_SECONDS = 0.05  # between steps while more is to expire: 1280 events a second at next to no cost
 _PAGE_ROWS = 1000
-_PRIMARY_CODE = 0xFF  # of SQLite's extended error codes
 _ERASE_AT_ONCE = 500
 _ERASE_PATIENCE = 5.0
 _OF_CALLER = "SELECT row FROM events WHERE caller = ? AND row > ? ORDER BY row"
@@ -43,6 +42,10 @@ class LogError(OSError):
 
 class NewerLogError(LogError):
     """A newer program wrote the log."""
+
+
+class LogBusyError(LogError):
+    """Another process holds the log just now, such as a worker that is making it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,14 @@ def open_log(path: Path, *, read_only: bool = False, patience: float = 0.0) -> s
             db.close()
             raise
     except sqlite3.Error as error:
-        raise LogError(f"{path}: the event log cannot be opened: {error}") from None
+        kind = LogBusyError if _is_busy(error) else LogError
+        raise kind(f"{path}: the event log cannot be opened: {error}") from None
     return db
+
+
+def _is_busy(error: Exception) -> bool:
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return isinstance(error, LogBusyError) or code & 0xFF == sqlite3.SQLITE_BUSY  # or an extended code of it
 
 
 def connect(path: Path, patience: float, *, read_only: bool) -> sqlite3.Connection:
@@ -138,7 +147,7 @@ class LogWriter:
         self._closing = False
         self._db: sqlite3.Connection | None = None
         try:
-            self._db = open_log(path)
+            self._open(_GIVE_UP_SECONDS)  # after a kill a reader may hold the file, to mend it
         except NewerLogError:
             raise
         except LogError as error:
@@ -164,11 +173,11 @@ class LogWriter:
         began = time.monotonic()
         try:
             self._commit(rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, LogError) as error:
             if self._retry(error, began):
                 return
             self.counts.dropped += len(rows)
-            self._fail(f"{self.path}: {error}")
+            self._fail(str(error) if isinstance(error, LogError) else f"{self.path}: {error}")
         else:
             self.counts.written += len(rows)
             self.counts.failing = None
@@ -181,9 +190,9 @@ class LogWriter:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _retry(self, error: sqlite3.Error, now: float) -> bool:
+    def _retry(self, error: Exception, now: float) -> bool:
         """Another connection (a delete by hand) holds the file for a moment: wait off the loop, not for long."""
-        if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE != sqlite3.SQLITE_BUSY or self._closing:
+        if not _is_busy(error) or self._closing:
             return False
         self._first_try = self._first_try or now
         if now - self._first_try > _GIVE_UP_SECONDS:
@@ -192,9 +201,7 @@ class LogWriter:
         return True
 
     def _commit(self, rows: list[tuple[float, str | None, bytes]]) -> None:
-        db = self._db
-        if db is None:  # the disk may have come back
-            db = self._reopen()
+        db = self._db or self._open()  # the disk may have come back
         now = self._wall()
         if now >= self._next_check or self._next_check - now > _CHECK_SECONDS:
             self._next_check = now + _CHECK_SECONDS
@@ -214,11 +221,9 @@ class LogWriter:
                 more = self._prune_some(db, self._wall(), 0)
         self._expiry = self._loop.call_later(_EXPIRE_AGAIN_SECONDS if more else _CHECK_SECONDS, self._expire)
 
-    def _reopen(self) -> sqlite3.Connection:
-        try:
-            self._db = open_log(self.path)
-        except LogError as error:
-            raise sqlite3.OperationalError(str(error)) from None
+    def _open(self, patience: float = 0.0) -> sqlite3.Connection:
+        self._db = open_log(self.path, patience=patience)
+        self._db.execute("PRAGMA busy_timeout=0")  # what it waits for later, it waits for off the loop
         return self._db
 
     def _prune_some(self, db: sqlite3.Connection, now: float, added: int) -> bool:
@@ -287,7 +292,8 @@ class LogReader:
             self._status = self._read_status()
         except sqlite3.Error as error:
             self._db.close()
-            raise LogError(f"{path}: the event log cannot be read: {error}") from None
+            kind = LogBusyError if _is_busy(error) else LogError
+            raise kind(f"{path}: the event log cannot be read: {error}") from None
 
     def read(self, after: int, limit: int) -> Batch:
         """Up to `limit` events after row `after`; none while the file is being created or locked, or is damaged."""

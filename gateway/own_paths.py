@@ -54,7 +54,7 @@ class OwnPaths:
     def address(self, url: str) -> None:
         self._api.address = url
 
-    async def answer(self, request: BaseRequest, path: str, query: str = "") -> web.Response:
+    async def answer(self, request: BaseRequest, path: str, query: str) -> web.Response:
         """Answer one request for `path` and its query; raises Refusal for what is not there."""
         if request.method not in ("GET", "HEAD"):
             raise Refusal(405, "method_not_allowed", f"{path} answers GET")

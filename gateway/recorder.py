@@ -3,6 +3,7 @@
 Times are monotonic seconds that the shell passes in. Nothing of a request's or a reply's content is kept.
 """
 
+import os
 import random
 import time
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from gateway.usage import MAX_TEXT, Facts, Usage
 from stream.events import RequestEvent
 
 _random = random.Random()  # noqa: S311 - seeded by the system; ids are to be unique, not secret (os.urandom: 6 µs)
+os.register_at_fork(after_in_child=_random.seed)  # or workers that are forked would all make the same ids
 
 
 @dataclass(slots=True)

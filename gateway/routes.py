@@ -10,9 +10,13 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Config", "Route", "Timeouts", "Upstream", "Wildcard"]
+from stream.kafka import KafkaSettings
+from stream.records import LINGER_MS, MOST_EVENTS
+
+__all__ = ["MOST_LINGER_MS", "Batching", "Config", "Route", "Timeouts", "Upstream", "Wildcard"]
 
 MIB = 1024 * 1024
+MOST_LINGER_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,14 @@ class Wildcard:
         return model[len(before) : len(model) - len(after)] if fits else None
 
 
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How events are put together to Kafka records: at most so many, none waiting longer for others (seconds)."""
+
+    linger_seconds: float = LINGER_MS / 1000
+    most_events: int = MOST_EVENTS
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything `gateway run` can be told. Immutable but for the round-robin turns.
@@ -92,7 +104,8 @@ class Config:
     longest pattern first) are the entries. `retention_days` and `retention_bytes`
     bound the event log; `stack`, `tables`, `aliases` and `assume` are for the
     coefficient tables, and `places` says where in the file they are; `callers` maps
-    a caller's key to its name; `warnings` are lines to log at start.
+    a caller's key to its name; `kafka` is where events are forwarded to, if anywhere,
+    and `batching` how; `warnings` are lines to log at start.
     """
 
     default: Upstream | None
@@ -107,6 +120,8 @@ class Config:
     assume: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[tuple[str | int, ...], str] = field(default_factory=dict, repr=False, compare=False)
     callers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    kafka: KafkaSettings | None = None
+    batching: Batching = Batching()
     warnings: tuple[str, ...] = ()
     _turns: dict[str, Iterator[Route]] = field(init=False, repr=False, compare=False)
 

@@ -2,47 +2,24 @@
 
 import argparse
 import asyncio
-import gc
-import json
 import logging
 import signal
 import tempfile
-import time
-from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from gateway.addresses import is_loopback
-from gateway.app import Gateway, Settings, StartError, admin_address
+from gateway.app import Gateway
 from gateway.config import Config, default_config
+from gateway.kafka_options import with_kafka
+from gateway.loop import on_loop, settle
+from gateway.settings import Settings, StartError, admin_address
 from gateway.settings_file import load_settings_file, needless_assumptions
 from stream.coefficients import load_tables
 from stream.command import UsageError
+from stream.hosts import is_loopback
+from stream.json_log import log_to_stderr
 
 logger = logging.getLogger("trueclock.gateway")
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a record: time, level, logger, message."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {
-            "time": f"{moment}.{int(record.msecs * 1000):06d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         config = default_config(options.upstream)
         tables = load_tables(assume=options.assume, stack=options.stack)
+    config = with_kafka(config, options)
     try:
         settings = Settings(
             config=config,
@@ -61,11 +39,15 @@ def run(options: argparse.Namespace) -> int:
             port=options.port,
             admin=admin_address(options.host, options.port, options.admin),
             allowed_hosts=tuple(options.allowed_host),
+            workers=options.workers or int(config.kafka is not None),
         )
-        _log_to_stderr()
+        log_to_stderr()
         for warning in (*config.warnings, *needless_assumptions(tables, options.assume)):
             logger.warning("%s", warning)
-        _on_loop(_serve(settings, options.address_file))
+        if settings.workers:
+            _supervise(settings, options.address_file)
+        else:
+            on_loop(_serve(settings, options.address_file))
     except StartError as error:
         raise UsageError(str(error)) from None
     return 0
@@ -73,22 +55,13 @@ def run(options: argparse.Namespace) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """Serve replayed traffic from a temporary directory, until Ctrl-C or --duration."""
-    _log_to_stderr()
+    log_to_stderr()
     with tempfile.TemporaryDirectory(prefix="trueclock-demo-") as data_dir:
         try:
-            _on_loop(_demo(options, Path(data_dir)))
+            on_loop(_demo(options, Path(data_dir)))
         except StartError as error:
             raise UsageError(str(error)) from None
     return 0
-
-
-def _on_loop(main: Coroutine[Any, Any, None]) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
 
 
 def _stopped() -> asyncio.Event:
@@ -113,14 +86,25 @@ async def _serve(settings: Settings, address_file: Path | None) -> None:
     stop = _stopped()
     gateway = Gateway(settings)
     await gateway.start()
-    gc.freeze()  # what start-up made stays: full collections need not walk it
-    gc.set_threshold(10_000, 20, 20)  # what a request leaves is hardly cyclic: 2% of its CPU went into looking
-    _announce(gateway, _destination(settings.config), address_file)
-    if not is_loopback(settings.host):
-        logger.warning("%s is reachable from outside: callers are not authenticated (README, Security)", gateway.url)
+    settle()
+    _announce(settings, gateway.url, gateway.admin_url, address_file)
     await stop.wait()
-    logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)
+    _say_that_it_stops(settings)
     await gateway.close()
+
+
+def _supervise(settings: Settings, address_file: Path | None) -> None:
+    from gateway.supervisor import supervise
+
+    supervise(
+        settings,
+        lambda gateway: _announce(settings, gateway.url, gateway.admin_url, address_file),
+        lambda: _say_that_it_stops(settings),
+    )
+
+
+def _say_that_it_stops(settings: Settings) -> None:
+    logger.info("stopping: requests in flight have %g s to finish", settings.grace_seconds)
 
 
 def _destination(config: Config) -> str:
@@ -130,22 +114,22 @@ def _destination(config: Config) -> str:
     return " and ".join(part for part in (entries, root) if part)
 
 
-def _announce(gateway: Gateway, destination: str, address_file: Path | None) -> None:
+def _announce(settings: Settings, url: str, admin_url: str, address_file: Path | None) -> None:
     """The first line names the gateway's own address, and nothing else does so before."""
-    settings = gateway.settings
     for path in (address_file, settings.data_dir / "address"):
         if path is not None:
             try:
-                path.write_text(gateway.url + "\n")
+                path.write_text(url + "\n")
             except OSError as error:
                 logger.warning("%s: the address cannot be written: %s", path, error.strerror)
-    print(f"trueclock is at {gateway.url} and passes requests on to {destination}", flush=True)
-    print(
-        f"  point your app at {gateway.url}/v1, open {gateway.admin_url}/ and {gateway.admin_url}/metrics", flush=True
-    )
+    destination = "a replayed provider" if settings.notes else _destination(settings.config)
+    print(f"trueclock is at {url} and passes requests on to {destination}", flush=True)
+    print(f"  point your app at {url}/v1, open {admin_url}/ and {admin_url}/metrics", flush=True)
     leading, *others = settings.tables.references
     lead = f"; --stack NAME lets {' or '.join(others)} lead" if others and settings.notes is None else ""
     print(f"  events are kept in {settings.data_dir}, idealized runtimes are those of {leading}{lead}", flush=True)
+    if not is_loopback(settings.host):
+        logger.warning("%s is reachable from outside: callers are not authenticated (README, Security)", url)
 
 
 async def _demo(options: argparse.Namespace, data_dir: Path) -> None:
@@ -165,7 +149,7 @@ async def _demo(options: argparse.Namespace, data_dir: Path) -> None:
     )
     gateway = Gateway(settings)
     await gateway.start()
-    _announce(gateway, "a replayed provider", options.address_file)
+    _announce(settings, gateway.url, gateway.admin_url, options.address_file)
     print("  Ctrl-C stops the demo", flush=True)
     traffic = asyncio.create_task(show.traffic(gateway.url, stop))
     with suppress(TimeoutError):

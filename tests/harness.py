@@ -32,6 +32,7 @@ from stream.events import RequestEvent, decode_event
 
 ROOT = Path(__file__).resolve().parents[1]
 WAIT_SECONDS = 20.0
+_WARNINGS = "error,ignore:read_text is deprecated,ignore:open_text is deprecated"  # kafka-python's, of its own files
 CHAT = "/v1/chat/completions"
 CONNECTION_HEADERS = frozenset({b"connection", b"transfer-encoding", b"content-length", b"keep-alive", b"trailer"})
 Pairs = Sequence[tuple[bytes | str, bytes | str]]
@@ -167,7 +168,7 @@ class GatewayProcess:
 
 async def command(module: str, *options: str, **more: str) -> asyncio.subprocess.Process:
     """Start one of the product's commands."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": _WARNINGS, **more}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *options,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -92,18 +92,28 @@ function flat(object, prefix = "") {
 /** A number of the log's state as one reads it: megabytes, seconds, or a count. */
 function readable(name, value) {
   if (typeof value !== "number") return String(value);
+  if (name === "last acknowledged") return new Date(value * 1000).toLocaleTimeString();
   if (name === "bytes") return `${(value / 1e6).toFixed(1)} MB`;
   return name.endsWith("seconds") ? seconds(value) : count(value);
 }
 
-/** The log's state, whatever it reports; anything lost or failing is put on top. */
+/** The log's state and the forwarder's, whatever they report; anything lost or failing is put on top. */
 export function showLog(log) {
-  const entries = flat(log);
+  const { forwarder, ...own } = log ?? {};
+  const [recorded, forwarded] = [flat(own), flat(forwarder)];
   const say = ([name, value]) => `${name === "bytes" ? "size" : name.replace(/ seconds$/, "")} ${readable(name, value)}`;
-  write(byId("log"), entries.length ? `Event log: ${entries.map(say).join(" · ")}` : "");
-  const bad = entries.filter(([name, value]) => value && /lost|dropped|fail/.test(name));
-  show("trouble", bad.length > 0);
-  write(byId("trouble"), `Some events are not recorded; requests go on. ${bad.map(say).join(", ")}`);
+  const line = (title, entries) => (entries.length ? [`${title}: ${entries.map(say).join(" · ")}`] : []);
+  write(byId("log"), [...line("Event log", recorded), ...line("Kafka", forwarded)].join(". "));
+  const trouble = (title, entries) => {
+    const bad = entries.filter(([name, value]) => value && /lost|dropped|missed|fail/.test(name));
+    return bad.length ? [`${title} ${bad.map(say).join(", ")}`] : [];
+  };
+  const said = [
+    ...trouble("Some events are not recorded; requests go on.", recorded),
+    ...trouble("Kafka does not have all events; requests go on.", forwarded),
+  ];
+  show("trouble", said.length > 0);
+  write(byId("trouble"), said.join(". "));
 }
 
 export function showOverhead(overhead, inFlight) {

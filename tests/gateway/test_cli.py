@@ -60,6 +60,8 @@ WRONG = {
     "shortened option": (("run", "--upstr", "http://x"), "--upstr"),
     "port too large": (("run", "--port", "70000"), "no port"),
     "port no number": (("run", "--port", "http"), "no port"),
+    "no workers": (("run", "--workers", "0"), "'0' is no number of workers (1 to 256)"),
+    "workers no number": (("run", "--workers", "all"), "'all' is no number of workers"),
     "upstream and config": (("run", "--upstream", "http://x", "--config", "y"), "not allowed with"),
     "upstream no URL": (("run", "--upstream", "localhost:8000"), "http://"),
     "upstream with a query": (("run", "--upstream", "http://x/v1?a=b"), "query"),

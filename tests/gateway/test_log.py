@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import closing
@@ -132,6 +133,52 @@ def test_who_stops_waiting_cancels_nobody_else_and_loses_no_event(log: Path, *, 
     on_loop(scene)
     other.close()
     assert [event for _, event in rows_of(log)] == [b"leaves", b"stays", b"late"][: 3 if locked else 2]
+
+
+def held(log: Path) -> sqlite3.Connection:
+    """A log that is there, in the hands of a connection that lets nobody else in, as one that mends it after a kill."""
+    written(log, [])
+    other = sqlite3.connect(log, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA locking_mode=EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    return other
+
+
+def test_a_log_that_is_held_as_it_is_opened_is_waited_for(
+    log: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gateway.log._GIVE_UP_SECONDS", 20.0)
+    letting_go = threading.Timer(0.1, held(log).close)
+
+    async def scene() -> str | None:
+        letting_go.start()
+        with closing(LogWriter(log, FOREVER)) as writer:
+            return writer.counts.failing
+
+    assert on_loop(scene) is None
+    letting_go.join()
+    assert not caplog.messages
+
+
+def test_events_wait_for_a_log_that_could_not_be_opened_and_still_is_held(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = held(log)
+
+    async def scene() -> tuple[int, int, str | None]:
+        with monkeypatch.context() as impatient:
+            impatient.setattr("gateway.log._GIVE_UP_SECONDS", 0.01)
+            writer = LogWriter(log, FOREVER)
+        assert writer.counts.failing == f"{log}: the event log cannot be opened: database is locked"
+        waiting = writer.append(NOW, None, b"x")
+        await asyncio.sleep(0.02)
+        other.close()
+        await waiting
+        writer.close()
+        return writer.counts.written, writer.counts.dropped, writer.counts.failing
+
+    assert on_loop(scene) == (1, 0, None)
+    assert [event for _, event in rows_of(log)] == [b"x"]
 
 
 def test_closing_commits_what_waits(log: Path) -> None:

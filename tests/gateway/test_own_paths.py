@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.gateway.logs import event, record
 from tests.harness import (
     CHAT,
     RawClient,
@@ -104,6 +106,19 @@ def samples(text: bytes, name: str) -> dict[tuple[str, ...], float]:
     assert len({family.name for family in families}) == len(families)
     found = [sample for family in families for sample in family.samples if sample.name == name]
     return {tuple(sample.labels[key] for key in sorted(sample.labels)): sample.value for sample in found}
+
+
+def test_what_a_kill_left_uncounted_is_counted_before_anything_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.control_side._CATCH_UP_SECONDS", 20.0)
+    record(tmp_path, *(event(number, time.time()) for number in range(2000)))
+
+    async def scenario() -> RawReply:
+        async with serve("http://127.0.0.1:9", data_dir=tmp_path) as gateway:
+            return await ask(gateway.url, target="/metrics")
+
+    assert sum(samples(run(scenario()).body, "trueclock_requests_total").values()) == 2000
 
 
 def test_metrics_agree_with_the_events_and_the_summary() -> None:
