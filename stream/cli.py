@@ -22,7 +22,9 @@ from stream.denoise_command import add_denoise_command
 from stream.enrich import enrich
 from stream.events import InvalidEvent, decode_event, encode_enriched
 from stream.lines import Bury, DeadLetters, numbered_lines
+from stream.replay_command import add_replay_command
 from stream.simulate_command import add_simulate_command
+from stream.worker_command import add_worker_command
 
 __all__ = ["main"]
 
@@ -64,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.set_defaults(run=lambda options: run_quietly("stream enrich", lambda: _enrich(options)))
     add_denoise_command(commands)
     add_simulate_command(commands)
+    add_worker_command(commands)
+    add_replay_command(commands)
     options = parser.parse_args(argv)
     status: int = options.run(options)
     return status

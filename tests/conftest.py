@@ -1,10 +1,13 @@
 """What all tests share: how hard the laws are tried."""
 
 import os
-from collections.abc import Generator
+import re
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import kafka_broker
 
 # As `profiler` does: matrices are small here, and threads that wait for each other make them slow on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -30,3 +33,28 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if "torch" not in reason:
             report.outcome, report.longrepr = "failed", f"{item.nodeid}: skipped in CI: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_broker.Served]:
+    """A Kafka broker for all tests of a run, started when the first of them needs it; not to be killed."""
+    if reason := kafka_broker.missing():
+        pytest.skip(reason)
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with kafka_broker.shared(run / "kafka-broker") as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def own_broker() -> None:
+    """For tests that make a broker of their own: skipped, with the reason, where none can run."""
+    if reason := kafka_broker.missing():
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    """A prefix for this test's topics, so that tests share a broker and nothing else."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:80]
+    return f"{request.module.__name__.rpartition('.')[2]}.{name}."

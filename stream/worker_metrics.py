@@ -1,0 +1,62 @@
+"""Metrics of a stream worker itself, beside those of the requests; `docs/metrics.md` describes them."""
+
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from stream.table_watch import TableWatch
+from stream.worker import StreamWorker
+
+__all__ = ["WorkerMetrics"]
+
+
+class WorkerMetrics(Collector):
+    """How far the worker is, what it has done since its start, and with what."""
+
+    def __init__(self, worker: StreamWorker, tables: TableWatch, version: str) -> None:
+        """Look at these whenever they are scraped."""
+        self._worker, self._tables, self._version = worker, tables, version
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every family."""
+        worker, counts = self._worker, self._worker.engine.counts
+        about = {"version": self._version, "worker": worker.name}
+        yield InfoMetricFamily("trueclock_build", "The program's version.", about)
+        yield InfoMetricFamily("trueclock_stream_tables", "Tables in use.", {"version": self._tables.tables.version})
+        yield _gauge("tables_failing", "1 while changed tables cannot be used.", self._tables.failing is not None)
+        yield _gauge("failing", "1 while records cannot be read or output not be written.", worker.trouble is not None)
+        yield _gauge("partitions", "Input partitions that are its own.", len(worker.lanes))
+        lag = GaugeMetricFamily(
+            "trueclock_stream_lag_records", "Records of an own partition not dealt with.", labels=["partition"]
+        )
+        for partition, records in sorted(worker.lag.items()):
+            lag.add_metric([str(partition)], records)
+        yield lag
+        yield _gauge("lag_seconds", "Since the end of the last event dealt with, where more wait.", worker.lag_seconds)
+        yield _counter("records", "Input records dealt with.", counts.records)
+        events = CounterMetricFamily("trueclock_stream_events", "Input events, by outcome.", labels=["outcome"])
+        for outcome in ("enriched", "dead", "duplicate"):
+            events.add_metric([outcome], getattr(counts, outcome))
+        yield events
+        yield _counter("claims_lost", "Partitions found claimed by others.", worker.claims_lost)
+        heads = worker.engine.windows.own().values()
+        apart = GaugeMetricFamily(
+            "trueclock_stream_window_events_left_out",
+            "Events of own partitions that belong to no window, by reason, as far as the stored windows go back.",
+            labels=["reason"],
+        )
+        for reason in ("late", "future", "undated"):
+            apart.add_metric([reason], sum(getattr(head, reason) for head in heads))
+        yield apart
+        denoiser = worker.engine.denoiser
+        yield GaugeMetricFamily("trueclock_baseline_pairs", "Pairs watched for a baseline.", denoiser.pairs)
+        yield CounterMetricFamily("trueclock_baseline_pairs_dropped", "Pairs given up.", denoiser.dropped)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"trueclock_stream_{name}", text, float(value))
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"trueclock_stream_{name}", text, value)

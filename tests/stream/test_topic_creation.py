@@ -1,0 +1,72 @@
+"""Topics are created where they are missing, fit each other, and what is there is left as it is."""
+
+import threading
+from contextlib import closing
+
+import pytest
+from kafka_broker import Served
+from kafka_topics import create_topic, topics_of
+
+from stream.kafka import KafkaSettings, settings_of
+from stream.kafka_client import KafkaUnreachable
+from stream.topic_creation import ensure_topics
+from stream.topics import TopicError
+
+
+@pytest.fixture
+def kafka(broker: Served, prefix: str) -> KafkaSettings:
+    return settings_of({"bootstrap.servers": broker.bootstrap}, prefix)
+
+
+def setting(kafka: KafkaSettings, topic: str, name: str) -> str:
+    from kafka import KafkaAdminClient
+    from kafka.admin import ConfigResource
+
+    with closing(KafkaAdminClient(**kafka.kafka_python())) as admin:
+        described = admin.describe_configs([ConfigResource("topic", topic)])
+    found: str = described["topic"][topic][name]["value"]
+    return found
+
+
+def test_all_are_created_as_they_are_used(kafka: KafkaSettings) -> None:
+    topics = kafka.topics
+    made = ensure_topics(kafka, topics, partitions=3)
+    assert made == {topics.requests: 3, topics.enriched: 3, topics.dead: 3, topics.windows: 3, topics.baselines: 1}
+    assert set(topics) <= set(topics_of(kafka.brokers))
+    for topic in (topics.requests, topics.enriched, topics.dead):
+        assert setting(kafka, topic, "retention.ms") == str(7 * 86_400_000)
+    for topic in (topics.baselines, topics.windows):
+        assert set(setting(kafka, topic, "cleanup.policy").split(",")) == {"compact", "delete"}
+    assert ensure_topics(kafka, topics, partitions=9) == made, "what is there stays"
+
+
+def test_outputs_follow_the_partitions_of_requests(kafka: KafkaSettings) -> None:
+    create_topic(kafka.brokers, kafka.topics.requests, 5)
+    found = ensure_topics(kafka, kafka.topics)
+    assert found[kafka.topics.enriched] == found[kafka.topics.windows] == 5
+
+
+def test_output_with_too_few_partitions_is_refused(kafka: KafkaSettings) -> None:
+    create_topic(kafka.brokers, kafka.topics.requests, 3)
+    create_topic(kafka.brokers, kafka.topics.enriched, 2)
+    with pytest.raises(TopicError) as raised:
+        ensure_topics(kafka, kafka.topics)
+    assert str(raised.value) == (
+        f"topic {kafka.topics.enriched} has 2 partitions and {kafka.topics.requests} 3: it needs as many: "
+        f"kafka-topics.sh --alter --topic {kafka.topics.enriched} --partitions 3"
+    )
+
+
+def test_several_may_create_them_at_once(kafka: KafkaSettings) -> None:
+    found: list[dict[str, int]] = []
+    threads = [threading.Thread(target=lambda: found.append(ensure_topics(kafka, kafka.topics, 2))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(each) for each in found] == [5] * 4
+
+
+def test_a_broker_that_is_not_there_is_told_of() -> None:
+    with pytest.raises(KafkaUnreachable, match=r"^127\.0\.0\.1:1: Connection refused$"):
+        ensure_topics(settings := settings_of({"bootstrap.servers": "127.0.0.1:1"}), settings.topics)
