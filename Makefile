@@ -1,16 +1,20 @@
-# Two commands for a newcomer: `make demo` and `make test`. Each sets up what it needs in .venv.
+# For a newcomer: `make demo`, `make cluster` and `make test`. Each sets up what it needs in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ADDRESS ?= .demo-address
 
-.PHONY: demo run test lint prove prove-short bench bench-peers clean
+.PHONY: demo run cluster test lint prove prove-short bench bench-cluster bench-peers clean
 
 demo: $(VENV)/.base
 	exec $(BIN)/gateway demo --address-file $(ADDRESS) $(DEMO)
 
 run: $(VENV)/.base
 	exec $(BIN)/gateway run $(RUN)
+
+# Kafka, two gateway workers and two stream workers on this machine, with the demo's traffic.
+cluster: $(VENV)/.cluster cluster-packages
+	exec $(BIN)/python deploy/cluster.py $(CLUSTER)
 
 test: $(VENV)/.dev test-packages
 	$(BIN)/ruff check
@@ -24,28 +28,35 @@ prove: $(VENV)/.dev $(VENV)/.profiler bench-packages bench-peers
 	$(BIN)/python tests/prove/disconnect.py
 	$(BIN)/python tests/prove/fuzz.py --seconds 120
 	$(BIN)/python tests/prove/denoise.py
+	$(BIN)/python tests/prove/cluster.py
 	TRUECLOCK_THOROUGH=1 $(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/python tests/bench/gateway/start_memory.py
 	$(BIN)/python tests/bench/stream/bench.py
 	$(BIN)/python tests/bench/profiler/bench.py
 	$(BIN)/python tests/bench/page/bench.py
 	$(BIN)/python tests/bench/gateway/bench.py
+	$(BIN)/python tests/bench/cluster/bench.py
 
 prove-short: $(VENV)/.dev $(VENV)/.profiler bench-packages
 	$(BIN)/python tests/prove/kill.py --short
 	$(BIN)/python tests/prove/disconnect.py --short
 	$(BIN)/python tests/prove/fuzz.py --short
 	$(BIN)/python tests/prove/denoise.py --short
+	$(BIN)/python tests/prove/cluster.py --short
 	$(BIN)/python tests/bench/gateway/start_memory.py --short
 	$(BIN)/python tests/bench/stream/bench.py --short
 	$(BIN)/python tests/bench/profiler/bench.py --short
 	$(BIN)/python tests/bench/page/bench.py --short
 	$(BIN)/python tests/bench/gateway/bench.py --short
+	$(BIN)/python tests/bench/cluster/bench.py --short
 
 bench: $(VENV)/.dev bench-packages bench-peers
 	$(BIN)/python tests/bench/gateway/bench.py
 
-bench-peers: tests/bench/gateway/build/litellm/.made
+bench-cluster: $(VENV)/.dev bench-packages bench-peers
+	$(BIN)/python tests/bench/cluster/bench.py
+
+bench-peers: tests/bench/gateway/build/litellm/.made tests/bench/cluster/build/quixstreams/.made
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trueclock needs Python 3.11 or newer")'
@@ -56,9 +67,13 @@ $(VENV)/.base: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev,litellm]'
+$(VENV)/.cluster: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[cluster]'
 	touch $(VENV)/.base $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev,litellm,cluster]'
+	touch $(VENV)/.base $(VENV)/.cluster $@
 
 # torch and transformers, for the proofs with a real model server. `make test` never installs them.
 $(VENV)/.profiler: pyproject.toml | $(VENV)/bin/python
@@ -70,11 +85,20 @@ tests/bench/gateway/build/litellm/.made:
 	tests/bench/gateway/build/litellm/bin/python -m pip install --quiet 'litellm[proxy]==1.106.2'
 	touch $@
 
-.PHONY: test-packages bench-packages
+KAFKA := java=default-jre-headless mvn=maven
+
+tests/bench/cluster/build/quixstreams/.made:
+	$(PYTHON) -m venv tests/bench/cluster/build/quixstreams
+	tests/bench/cluster/build/quixstreams/bin/python -m pip install --quiet 'quixstreams==3.28.1' msgspec
+	touch $@
+
+.PHONY: cluster-packages test-packages bench-packages
+cluster-packages:
+	@tests/install-debian-packages $(KAFKA)
 test-packages:
-	@tests/install-debian-packages curl=curl chromium=chromium
+	@tests/install-debian-packages curl=curl chromium=chromium $(KAFKA)
 bench-packages:
-	@tests/install-debian-packages curl=curl chromium=chromium nginx=nginx-light go=golang-go ss=iproute2 wrk=wrk
+	@tests/install-debian-packages curl=curl chromium=chromium nginx=nginx-light go=golang-go ss=iproute2 wrk=wrk $(KAFKA)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -82,4 +106,4 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) tests/bench/gateway/build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) tests/bench/gateway/build tests/bench/cluster/build deploy/.kafka deploy/.cluster .pytest_cache .mypy_cache .ruff_cache

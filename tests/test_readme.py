@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -29,6 +29,7 @@ from stream.coefficients import load_tables
 from stream.enrich import enrich
 from stream.events import decode_event, encode_enriched
 from stream.runtime import prompt_seconds
+from tests.kafka_broker import Served
 from tests.servers.openai_like import OpenAILike
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +59,17 @@ def makes() -> list[str]:
     return sorted({*beginning("make "), *re.findall(r"`(make [a-z]+)`", README)})
 
 
-OTHERS = [command for command in commands() if not command.startswith(("make ", "gateway run", "pip "))]
+def scaled_out() -> list[str]:
+    """The commands that need a broker: one after the other, as a reader types them."""
+    kafka = ("--kafka", "kafka.consumer", "127.0.0.1:6066", "kafka-local")
+    return [command for command in commands() if any(mark in command for mark in kafka)]
+
+
+OTHERS = [
+    command
+    for command in commands()
+    if not command.startswith(("make ", "gateway run", "pip ")) and command not in scaled_out()
+]
 
 
 # --- what the commands run against
@@ -229,7 +240,7 @@ def test_extra(command: str) -> None:
     assert extra in project["optional-dependencies"]
 
 
-@pytest.mark.parametrize("command", beginning("gateway run"))
+@pytest.mark.parametrize("command", [each for each in beginning("gateway run") if each not in scaled_out()])
 def test_gateway_run(command: str, place: Place, tmp_path: Path) -> None:
     """It starts, serves, and stops when asked; on a free port and in a data directory of its own."""
     own = place.fresh(tmp_path)
@@ -263,6 +274,53 @@ def test_command(command: str, place: Place) -> None:
     assert status == 0, errors
     written = re.search(r"> ([\w.]+)$", command)
     check_output(command, (place.folder / written[1]).read_text() if written else output)
+
+
+def test_scaled_out(place: Place, broker: Served, tmp_path: Path) -> None:
+    """Gateway and stream workers start; a request is enriched once, counted in windows, and replayed."""
+    fresh = place.fresh(tmp_path)
+    own = replace(fresh, environment={**fresh.environment, "PYTHONUNBUFFERED": "1"})
+    local, gateway, *streams, windows, read, replay = scaled_out()
+    assert local == "deploy/kafka-local start"
+    assert (len(streams), windows.split()[0], replay.split()[:2]) == (2, "curl", ["stream", "replay"])
+
+    def here(command: str) -> str:
+        return command.replace("127.0.0.1:9092", broker.bootstrap)
+
+    with ExitStack() as running:
+
+        def start(command: str) -> subprocess.Popen[str]:
+            process = running.enter_context(own.start(command))
+            running.callback(process.kill)  # first, if something fails
+            return process
+
+        started = [start(f"{here(gateway)} --port 0 --upstream {place.upstream}")]
+        serving = replace(own, port=served(started[0]))
+        started += [start(f"{here(stream).replace('--port 6067', '')} --port 0") for stream in streams]
+        ports = [served(process) for process in started[1:]]
+        serving.ask()
+        (event,) = serving.events()
+        assert read.startswith("python ")
+        reader = start(here(read).replace("python", f"'{sys.executable}'", 1))
+        assert reader.stdout is not None
+        assert json.loads(reader.stdout.readline())["id"] == event["id"]
+        end(reader, signal.SIGINT)
+        for port in ports:
+            wait_for(lambda at=port: json.loads(get(at, windows.partition(":6066")[2].rstrip("'"))[1])["windows"])
+        status, output, errors = own.run(here(replay))
+        assert status == 0, errors
+        assert "1 event" in output + errors
+        for process in started:
+            status, errors = end(process)
+            assert status == 0, errors
+
+
+def wait_for(done: Callable[[], object]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + SECONDS
+    while not done():
+        assert time.monotonic() < deadline, "still not so"
+        time.sleep(0.1)
 
 
 def check_output(command: str, text: str) -> None:
@@ -379,7 +437,7 @@ def test_event_example() -> None:
 def test_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option of the table of commands is in that command's help."""
     rows = re.findall(r"^\| `((?:gateway|stream|profiler) \w+)(?: [A-Z]+)?` \| (.*) \|$", README, re.MULTILINE)
-    assert len(rows) == 16
+    assert len(rows) == 18
     for command, text in rows:
         program, name = command.split()
         with pytest.raises(SystemExit):
@@ -400,7 +458,7 @@ def test_links() -> None:
         for title in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
     }
     assert {target[1:] for target in targets if target.startswith("#")} <= titles
-    for path in re.findall(r"`((?:stream|tests|docs|gateway|profiler)/[\w/.-]*)", README):
+    for path in re.findall(r"`((?:stream|tests|docs|deploy|gateway|profiler)/[\w/.-]*)", README):
         assert (ROOT / path).exists() or list(ROOT.glob(path + "*")), path
 
 

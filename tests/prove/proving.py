@@ -35,11 +35,13 @@ class Gateway:
     data: Path
     log: Path
     port: int = 0
+    options: Sequence[str] = ()
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self, seconds: float = 20) -> None:
         """Start it (again) and wait until it says that it is ready."""
         options = ["--port", str(self.port), "--upstream", self.upstream, "--data-dir", str(self.data)]
+        options += self.options
         command = [sys.executable, "-m", "gateway.cli", "run", *options]
         output = self.log.with_suffix(".out")  # a file: nobody would empty a pipe while the proof runs
         with self.log.open("ab") as errors, output.open("wb") as out:
