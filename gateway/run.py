@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import logging
-import signal
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from stream.coefficients import load_tables
 from stream.command import UsageError
 from stream.hosts import is_loopback
 from stream.json_log import log_to_stderr
+from stream.stopping import stopped
 
 logger = logging.getLogger("trueclock.gateway")
 
@@ -64,26 +64,8 @@ def demo(options: argparse.Namespace) -> int:
     return 0
 
 
-def _stopped() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    numbers = (signal.SIGTERM, signal.SIGINT)
-
-    def asked() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    for number in numbers:
-        loop.add_signal_handler(number, asked)
-    return stop
-
-
 async def _serve(settings: Settings, address_file: Path | None) -> None:
-    stop = _stopped()
+    stop = stopped()
     gateway = Gateway(settings)
     await gateway.start()
     settle()
@@ -135,7 +117,7 @@ def _announce(settings: Settings, url: str, admin_url: str, address_file: Path |
 async def _demo(options: argparse.Namespace, data_dir: Path) -> None:
     from gateway.demo import Demo
 
-    stop = _stopped()
+    stop = stopped()
     show = Demo(options.speed)
     upstream = await show.start()
     settings = Settings(

@@ -53,7 +53,9 @@ class Services(Protocol):
     turn: asyncio.Lock
     """held by the lane that works: so that what else is on the loop gets its turn between two steps"""
 
-    def claim(self, partition: int) -> Claim: ...
+    def claim(self, partition: int) -> Claim:
+        """Return the right to write a partition's output, not taken yet."""
+        ...
 
     async def tail(self, partition: int, after: Position) -> Tail:
         """Read the end of the output, as far back as repeated events may reach, and at least to this input line."""

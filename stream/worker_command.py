@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 import re
-import signal
 import socket
 import tempfile
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from stream.denoise import Denoiser
 from stream.engine import Engine
 from stream.json_log import log_to_stderr
 from stream.kafka import KafkaSettings, add_kafka_options, kafka_settings
+from stream.stopping import stopped
 from stream.table_watch import TableWatch
 from stream.windows import Windows
 
@@ -94,7 +94,7 @@ async def _serve(
     from stream.worker import StreamWorker
     from stream.worker_http import WorkerHttp
 
-    stop = _stopped()
+    stop = stopped()
     worker = StreamWorker(name, kafka, engine)
     http = WorkerHttp(worker, watch)
     try:
@@ -158,20 +158,3 @@ class _Seldom(logging.Filter):
                 self._said.clear()
             self._said[said] = record.created
         return seldom
-
-
-def _stopped() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; a second signal ends the process at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-
-    def asked() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    for number in numbers:
-        loop.add_signal_handler(number, asked)
-    return stop
