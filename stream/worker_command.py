@@ -35,7 +35,7 @@ examples:
   stream worker --kafka localhost:9092 --name stream-2 --port 6067   # a second one beside it
   stream worker --kafka-properties kafka.properties --table ours.json"""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_PASSES = ("CoordinatorNotAvailable", "NotLeaderForPartition")  # of topics and groups that were just made
+_PASSES = ("CoordinatorNotAvailable", "NotLeaderForPartition", "it is rebalancing")  # topics or groups just made; joins
 _LAST_PORT = 65_535
 _TABLES_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 60.0

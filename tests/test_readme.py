@@ -55,8 +55,8 @@ def beginning(*starts: str) -> list[str]:
 
 
 def makes() -> list[str]:
-    """The `make` commands, those in tables too."""
-    return sorted({*beginning("make "), *re.findall(r"`(make [a-z]+)`", README)})
+    """The `make` commands, those in sentences too."""
+    return sorted({*beginning("make "), *re.findall(r"`(make [a-z]+(?:\s[A-Z]+='[^']*')?)`", README)})
 
 
 def scaled_out() -> list[str]:
@@ -229,8 +229,8 @@ def test_make(command: str) -> None:
     done = subprocess.run(with_n, check=False, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
-    run = re.search(r"RUN='(.*)'", command)
-    assert run is None or f"gateway run {run[1]}" in done.stdout
+    handed_on = re.search(r"[A-Z]+='(.*)'", command)
+    assert handed_on is None or done.stdout.rstrip().endswith(f" {handed_on[1]}")
 
 
 @pytest.mark.parametrize("command", beginning("pip "))
@@ -447,17 +447,29 @@ def test_options_exist(capsys: pytest.CaptureFixture[str]) -> None:
             assert option in usage, (command, option)
 
 
+def titles(text: str) -> set[str]:
+    """What links to a document's sections name them."""
+    found = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+def test_one_terminal_for_what_runs_until_stopped() -> None:
+    """A program that runs until Ctrl-C is the last command of its block: whatever came after would wait for it."""
+    lasting = re.compile(r"(gateway run|stream worker|make (run|demo|cluster)\b|.* --follow|python -m kafka.consumer)")
+    for block in blocks("sh"):
+        *before, _ = [line for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+        assert not [line for line in before if lasting.match(line)], block
+
+
 def test_links() -> None:
     targets = re.findall(r"\]\(([^)\s]+)\)", README)
     files = [target for target in targets if not target.startswith(("https://", "#"))]
     assert len(files) >= 8
     for target in files:
-        assert (ROOT / target).is_file(), target
-    titles = {
-        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    }
-    assert {target[1:] for target in targets if target.startswith("#")} <= titles
+        file, _, title = target.partition("#")
+        assert (ROOT / file).is_file(), target
+        assert not title or title in titles((ROOT / file).read_text(encoding="utf-8")), target
+    assert {target[1:] for target in targets if target.startswith("#")} <= titles(README)
     for path in re.findall(r"`((?:stream|tests|docs|deploy|gateway|profiler)/[\w/.-]*)", README):
         assert (ROOT / path).exists() or list(ROOT.glob(path + "*")), path
 
@@ -474,13 +486,13 @@ def test_queries() -> None:
     """Queries name metrics and labels that docs/metrics.md lists."""
     document = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| \w+ \| (.*?) ?\|", document, re.MULTILINE)
-    labels = {name: set(re.findall(r"`(\w+)`", text)) for name, text in rows}
+    labels = {name: set(re.findall(r"`(\w+)`", text)) for name, text in rows} | {"up": {"job"}}
     queries = blocks("promql")
     assert len(queries) >= 5
     for query in queries:
         names = {
             re.sub(r"_(bucket|sum|count)$", "", name)
-            for name in re.findall(r"\b((?:trueclock|gen_ai)_\w+)[{\[ ]", query)
+            for name in re.findall(r"\b((?:trueclock|gen_ai)_\w+|up)(?:[{\[ ]|\) <)", query)
         }
         assert names
         assert names <= labels.keys(), names - labels.keys()

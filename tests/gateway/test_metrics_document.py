@@ -3,28 +3,61 @@
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.control import Control
+from gateway.fleet import FleetReader
+from gateway.forwarder import Forwarder
 from stream.coefficients import load_tables
 from stream.families import FAMILIES
+from stream.kafka import KafkaSettings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-def test_the_document_lists_the_gateways_own_metrics(tmp_path: Path) -> None:
-    control = Control(tmp_path, load_tables(), [], "1.0")
-    text = asyncio.run(control.exposition()).decode()
-    control.close()
+_Families = dict[str, tuple[str, tuple[str, ...]]]
+
+
+def families(text: str) -> _Families:
+    """What an exposition has: kind and labels by name."""
     exposed = {}
     for family in text_string_to_metric_families(text):
         labels = {tuple(sample.labels) for sample in family.samples}
         name = family.name + ("_total" if family.type == "counter" else "")
         exposed[name] = (family.type, labels.pop() if labels else ())
-    section = DOCUMENT.read_text(encoding="utf-8").split("## Of the gateway itself")[1].split("\n## ")[0]
+    return exposed
+
+
+def documented(title: str) -> _Families:
+    """What a section lists."""
+    section = DOCUMENT.read_text(encoding="utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\|", section, re.MULTILINE)
-    documented = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+    return {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def test_the_document_lists_the_gateways_own_metrics(tmp_path: Path) -> None:
+    control = Control(tmp_path, load_tables(), [], "1.0")
+    exposed = families(asyncio.run(control.exposition()).decode())
+    control.close()
     streams = {family.name for family in FAMILIES}
-    assert {name: found for name, found in exposed.items() if name not in streams} == documented
+    assert {name: found for name, found in exposed.items() if name not in streams} == documented(
+        "Of the gateway itself"
+    )
     assert streams <= exposed.keys()
+
+
+def test_the_document_lists_what_kafka_adds(tmp_path: Path) -> None:
+    kafka = KafkaSettings(("localhost:1",))
+    forwarder = Forwarder(tmp_path, kafka)
+    forwarder._acknowledged_at = 1.0  # shown once there is one
+    assert exposed_by(forwarder) == documented("Of the forwarder")
+    assert exposed_by(FleetReader(kafka, lambda _: None)) == documented("Of what stream workers learned")
+
+
+def exposed_by(collector: Any) -> _Families:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return families(generate_latest(registry).decode())
