@@ -103,6 +103,9 @@ def check_times(event: Event, answer: Answer) -> None:
     if first is None or tokens < 2:
         assert each is None
         return
+    if each is None:  # on a busy machine all tokens may have come in one read
+        assert event["chunk_gaps"] is None or event["chunk_gaps"]["count"] < tokens
+        return
     assert first + each * (tokens - 1) <= raw
 
 
