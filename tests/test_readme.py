@@ -225,7 +225,7 @@ def test_there_is_something_to_test() -> None:
 @pytest.mark.parametrize("command", makes())
 def test_make(command: str) -> None:
     """The target and its recipe parse; running them is another test's, or CI's, affair."""
-    with_n = command.replace("make ", "make -n ", 1)
+    with_n = command.replace("make ", "make -n --no-print-directory ", 1)  # `make test` runs this test itself
     done = subprocess.run(with_n, check=False, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
