@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gateway.kafka_options import add_forwarding_options
 from stream.coefficients import DEFAULT_STACK
-from stream.command import Parser, UsageError, add_assume_option, add_version_option, run_quietly
+from stream.command import Parser, UsageError, add_assume_option, add_version_option, port_number, run_quietly
 from stream.hosts import is_address
 
 _RUN_WHAT = """\
@@ -76,7 +76,7 @@ def _parser() -> Parser:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", type=_host, default="127.0.0.1", help="address to bind (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=4000, help="port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--port", type=port_number, default=4000, help="port, 0 for a free one (default: %(default)s)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--upstream", metavar="URL", help="send everything there, with or without a trailing /v1")
     where.add_argument("--config", type=Path, metavar="FILE", help="config.yaml with litellm's model_list")
@@ -97,7 +97,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=_positive, default=1.0, help="compress arrivals (default: %(default)g)")
     parser.add_argument("--duration", type=_positive, metavar="S", help="stop after so many seconds")
-    parser.add_argument("--port", type=_port, default=4000, help="port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--port", type=port_number, default=4000, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument("--address-file", type=Path, metavar="FILE", help="write the gateway's address there")
 
 
@@ -126,12 +126,6 @@ def _host(text: str) -> str:
     if not text or "/" in text or (":" in text and not is_address(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no host: expected a name or an address, without scheme or port")
     return text
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
-    return int(text)
 
 
 def _workers(text: str) -> int:

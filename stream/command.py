@@ -18,6 +18,7 @@ __all__ = [
     "add_assume_option",
     "add_table_options",
     "add_version_option",
+    "port_number",
     "run_quietly",
     "tables_of",
 ]
@@ -25,6 +26,7 @@ __all__ = [
 EXIT_WRONG_USE = 2
 _EXIT_INTERRUPTED = 130
 _EXIT_PIPE_CLOSED = 141
+_LAST_PORT = 65_535
 
 
 class UsageError(ValueError):
@@ -87,6 +89,13 @@ class _Assume(argparse.Action):
         if not (name and row):
             parser.error(f"argument {option}: expected NAME=ROW, such as gpt-4o=llama-3.1-70b, found {values!r}")
         namespace.assume = {**namespace.assume, name: row}
+
+
+def port_number(text: str) -> int:
+    """Read an option's port, 0 for a free one; for `type=` of an argument."""
+    if not text.isdigit() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to {_LAST_PORT})")
+    return int(text)
 
 
 def tables_of(options: argparse.Namespace, *, any_kind: bool = False) -> Tables:

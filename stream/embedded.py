@@ -190,10 +190,7 @@ class EmbeddedStream:
         fresh = self.denoiser.refresh(1)
         self.refit_seconds += time.perf_counter() - began
         self.refits += len(fresh)
-        for baseline in fresh:
-            for step in baseline.steps:
-                if step.version == baseline.version:
-                    self.metrics.count_step(baseline.upstream, baseline.model)
+        self.metrics.count_steps(fresh)
         found = {(each.upstream, each.model): each for each in fresh}
         room = _MOST_BASELINES - len(self.baselines)
         return {key: each for key, each in found.items() if room > 0 or key in self.baselines}

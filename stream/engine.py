@@ -220,9 +220,6 @@ class Engine:
         if self.pinned is not None:
             return []
         fresh = self.denoiser.refresh(limit)
-        for baseline in fresh:
-            for step in baseline.steps:
-                if step.version == baseline.version:
-                    self.metrics.count_step(baseline.upstream, baseline.model)
+        self.metrics.count_steps(fresh)
         self.metrics.put_in_force(fresh)
         return fresh

@@ -185,6 +185,13 @@ class Metrics(Collector):
         """Seconds that the gateway added to requests."""
         return self._global.spread
 
+    def count_steps(self, fresh: Iterable[Baseline]) -> None:
+        """Count the lasting changes that new baselines are the first to know of."""
+        for baseline in fresh:
+            for step in baseline.steps:
+                if step.version == baseline.version:
+                    self.count_step(baseline.upstream, baseline.model)
+
     def count_step(self, upstream: str | None, model: str) -> None:
         """Count a lasting change of a baseline."""
         key = ("pair", self._labels["upstream"].admit(upstream), self._labels["model"].admit(model))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stream.baselines import load_baselines
-from stream.command import UsageError, add_assume_option, add_table_options, run_quietly, tables_of
+from stream.command import UsageError, add_assume_option, add_table_options, port_number, run_quietly, tables_of
 from stream.denoise import Denoiser
 from stream.engine import Engine
 from stream.json_log import log_to_stderr
@@ -36,7 +36,6 @@ examples:
   stream worker --kafka-properties kafka.properties --table ours.json"""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _PASSES = ("CoordinatorNotAvailable", "NotLeaderForPartition", "it is rebalancing")  # topics or groups just made; joins
-_LAST_PORT = 65_535
 _TABLES_SECONDS = 1.0
 _SAY_AGAIN_SECONDS = 60.0
 _MOST_SAID = 1000
@@ -53,7 +52,7 @@ def add_worker_command(commands: Any) -> None:
     add_assume_option(parser)
     parser.add_argument("--baselines", type=Path, metavar="FILE", help="denoise by these alone, and learn nothing")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=6066, help="port, 0 for a free one (default: %(default)s)")
+    parser.add_argument("--port", type=port_number, default=6066, help="port, 0 for a free one (default: %(default)s)")
     parser.add_argument("--address-file", type=Path, metavar="FILE", help="write the worker's address there")
     parser.set_defaults(run=lambda options: run_quietly("stream worker", lambda: _worker(options)))
 
@@ -62,12 +61,6 @@ def _own_name(port: int) -> str:
     """A name that stays when this worker is started again, and that no other one on this host has."""
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:80]
     return f"{host}-{port or os.getpid()}"
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > _LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to {_LAST_PORT})")
-    return int(text)
 
 
 def _worker(options: argparse.Namespace) -> int:
