@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ADDRESS ?= .demo-address
 
-.PHONY: demo run cluster test lint prove prove-short bench bench-cluster bench-peers clean
+.PHONY: demo run cluster example test lint prove prove-short bench bench-cluster bench-peers clean
 
 demo: $(VENV)/.base
 	exec $(BIN)/gateway demo --address-file $(ADDRESS) $(DEMO)
@@ -15,6 +15,10 @@ run: $(VENV)/.base
 # Kafka, two gateway workers and two stream workers on this machine, with the demo's traffic.
 cluster: $(VENV)/.cluster cluster-packages
 	exec $(BIN)/python deploy/cluster.py $(CLUSTER)
+
+# What a right answer costs by several strategies, on two tiny models that run here.
+example: $(VENV)/.base
+	exec $(BIN)/python -m examples.strategies.run $(EXAMPLE)
 
 test: $(VENV)/.dev test-packages
 	$(BIN)/ruff check
@@ -28,6 +32,7 @@ prove: $(VENV)/.dev $(VENV)/.profiler bench-packages bench-peers
 	$(BIN)/python tests/prove/disconnect.py
 	$(BIN)/python tests/prove/fuzz.py --seconds 120
 	$(BIN)/python tests/prove/denoise.py
+	$(BIN)/python tests/prove/flops.py
 	$(BIN)/python tests/prove/cluster.py
 	TRUECLOCK_THOROUGH=1 $(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/python tests/bench/gateway/start_memory.py
@@ -42,6 +47,7 @@ prove-short: $(VENV)/.dev $(VENV)/.profiler bench-packages
 	$(BIN)/python tests/prove/disconnect.py --short
 	$(BIN)/python tests/prove/fuzz.py --short
 	$(BIN)/python tests/prove/denoise.py --short
+	$(BIN)/python tests/prove/flops.py --short
 	$(BIN)/python tests/prove/cluster.py --short
 	$(BIN)/python tests/bench/gateway/start_memory.py --short
 	$(BIN)/python tests/bench/stream/bench.py --short
@@ -106,4 +112,4 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) tests/bench/gateway/build tests/bench/cluster/build deploy/.kafka deploy/.cluster .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build/example tests/bench/gateway/build tests/bench/cluster/build deploy/.kafka deploy/.cluster .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""The live figures as JSON: `summary`, `series` and `requests` under /trueclock/v1/, and one request explained.
+"""The live figures as JSON, under /trueclock/v1/: `summary`, `series`, `requests`, `strategies`; one request explained.
 
 Answers are worked out in pieces, so that requests on the same loop wait for milliseconds at most; each is of one
 moment all the same, since what goes on meanwhile is not looked at again.
@@ -11,11 +11,12 @@ from urllib.parse import unquote
 
 import msgspec
 
+from gateway.comparison import Comparisons
 from gateway.control import Control
 from gateway.explain import explain_json
 from gateway.refusal import Refusal
 from gateway.turns import Turns
-from stream.events import EnrichedEvent, StackView, encode_enriched
+from stream.events import EnrichedEvent, StackView, encode_enriched, plain
 from stream.quantiles import Spread
 from stream.query import Query, QueryError, moment
 from stream.rollup import Slot, Window, read_slot
@@ -49,11 +50,13 @@ class Api:
         self._control = control
         self._stream = control.stream
         self._overview = Overview(control.stream.tables, control.stream.metrics, control.stream.denoiser)
+        self._comparisons = Comparisons(control.stream.ledger)
         self._notes = notes
         self._answers = {
             "summary": (self._summary, ("since", "by", "stack")),
             "series": (self._series, ("since", "by", "stack")),
             "requests": (self._requests, ("after", "limit", "since", "stack")),
+            "strategies": (self._strategies, ("stack", "human_dollars")),
         }
         self.address = ""
 
@@ -79,7 +82,7 @@ class Api:
     async def _summary(self, asked: Query) -> bytes:
         turns = Turns()
         since, pairs, overhead = await self._counted(asked, turns)
-        total = next(iter(grouped(pairs, ())), Group({}, Sums(), []))
+        total = next(iter(grouped(pairs, ())), Group({}, Sums(), [], []))
         await turns.pause()
         groups = []
         for group in grouped(pairs, asked.by) if asked.by else ():
@@ -92,6 +95,7 @@ class Api:
                 "by": asked.by,
                 "stack": asked.stack,
                 "stacks": self._overview.stacks(total.sums),
+                "constants": self._overview.constants(asked.stack),
                 "total": self._overview.describe(total, asked.stack),
                 "groups": groups,
                 "gateway_overhead": overhead.summary(),
@@ -105,6 +109,7 @@ class Api:
             "recent": [_brief(event, stack) for event in reversed(self._stream.recent)],
             "in_flight": self._control.active(),
             "log": self._control.log_status(),
+            "problems": {"held": self._stream.ledger.problems, "outcomes": self._stream.outcomes.row},
             "address": self.address,
             "version": self._control.version,
             "demo": self._notes() if self._notes else None,
@@ -151,6 +156,9 @@ class Api:
         steps = _encode(self._overview.steps(times[0]))
         return _encode(head)[:-1] + b',"groups":[' + b",".join(groups) + b'],"steps":' + steps + b"}"
 
+    async def _strategies(self, asked: Query) -> bytes:
+        return await self._comparisons.answer(asked.stack, asked.amount("human_dollars"))
+
     async def _requests(self, asked: Query) -> bytes:
         requests, turns = self._stream.requests, Turns()
         after = asked.number("after", 0, 0, 10**18)
@@ -185,5 +193,5 @@ def _brief(event: EnrichedEvent, stack: str) -> dict[str, Any]:
     """Return what a list says of a request, on a stack."""
     whole = msgspec.json.decode(encode_enriched(event))
     if stack != event.stack:
-        whole |= msgspec.to_builtins(event.stacks.get(stack, _NOT_THERE))
+        whole |= plain(event.stacks.get(stack, _NOT_THERE))
     return {name: whole.get(name) for name in _BRIEF}

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from gateway.kafka_options import add_forwarding_options
 from stream.coefficients import DEFAULT_STACK
-from stream.command import Parser, UsageError, add_assume_option, add_version_option, port_number, run_quietly
+from stream.command import (
+    Parser,
+    UsageError,
+    add_assume_option,
+    add_cost_options,
+    add_version_option,
+    port_number,
+    run_quietly,
+)
 from stream.hosts import is_address
 
 _RUN_WHAT = """\
@@ -23,6 +31,13 @@ runs, and when none does. Callers are names of the configuration, or c_... made 
 _EXPLAIN_WHAT = """\
 Say where one recorded request's time went: model, stack and contention, and what else there is to know of it. Also
 while the gateway runs, and when none does. `gateway events` prints ids; the beginning of one is enough."""
+_OUTCOMES_WHAT = """\
+Post the outcomes of a file to a running gateway: whether the answers to problems were right, one JSON object a line,
+or an array of them. To post a file again does no harm: of each id the outcome that was recorded last counts."""
+_PRICES_WHAT = """\
+Print what providers bill for models, by litellm's price map, and where it is known from: the prices of the data
+directory, or else those shipped. Models are called as the map has them, such as gpt-4o or groq/openai/gpt-oss-120b.
+With --refresh the prices are read anew, checked, and kept in the data directory."""
 _CHECK_WHAT = """\
 Read a configuration file as `gateway run` does, and say where each model leads, and which row covers it."""
 _RUN = """examples:
@@ -42,6 +57,13 @@ _EVENTS = """examples:
   gateway events --delete --caller c_0123456789abcdef"""
 _EXPLAIN = """example:
   gateway explain 019ab3f0c2d4                       # an id, or the beginning of one"""
+_OUTCOMES = """example:
+  echo '{"problem": "gsm8k-17", "strategy": "majority", "correct": true}' > outcomes.jsonl
+  gateway outcomes outcomes.jsonl"""
+_PRICES = """examples:
+  gateway prices gpt-4o claude-sonnet-4-5
+  gateway prices --refresh                           # litellm's map of today
+  gateway prices --refresh --from litellm            # that of the litellm installed here"""
 _CHECK = """example:
   gateway check config.yaml"""
 
@@ -69,6 +91,8 @@ def _parser() -> Parser:
     _add_explain(
         commands.add_parser("explain", help="one request in words", description=_EXPLAIN_WHAT, epilog=_EXPLAIN)
     )
+    _add_outcomes(commands.add_parser("outcomes", help="post outcomes", description=_OUTCOMES_WHAT, epilog=_OUTCOMES))
+    _add_prices(commands.add_parser("prices", help="what providers bill", description=_PRICES_WHAT, epilog=_PRICES))
     check = commands.add_parser("check", help="check a configuration file", description=_CHECK_WHAT, epilog=_CHECK)
     check.add_argument("file", type=Path, metavar="FILE")
     return parser
@@ -82,6 +106,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--config", type=Path, metavar="FILE", help="config.yaml with litellm's model_list")
     add_assume_option(parser)
     parser.add_argument("--stack", metavar="NAME", help=f"the reference stack that leads (default: {DEFAULT_STACK})")
+    add_cost_options(parser)
     _add_data_dir(parser)
     parser.add_argument(
         "--workers", type=_workers, default=0, metavar="N", help="processes that serve (default: one does everything)"
@@ -114,6 +139,24 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     _add_data_dir(parser)
     parser.add_argument("--stack", metavar="NAME", help="the reference stack (default: the first that covers it)")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
+
+
+def _add_outcomes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:4000", help="where the gateway's page is (default: %(default)s)"
+    )
+
+
+def _add_prices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="print this one's prices")
+    parser.add_argument("--prices", type=Path, metavar="FILE", help="prices of that file")
+    parser.add_argument("--refresh", action="store_true", help="read the prices anew")
+    parser.add_argument(
+        "--from", dest="origin", metavar="URL", help="or a FILE, or litellm (default: litellm's newest)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there (default: prices.json of --data-dir)")
+    _add_data_dir(parser)
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
@@ -160,8 +203,27 @@ def _explain(options: argparse.Namespace) -> int:
     return print_explanation(options.data_dir, options.id, stack=options.stack, as_json=options.json)
 
 
+def _outcomes(options: argparse.Namespace) -> int:
+    from gateway.outcomes_command import post_outcomes
+
+    return post_outcomes(options.file, options.url)
+
+
+def _prices(options: argparse.Namespace) -> int:
+    from gateway.data_dir import PRICES_NAME
+    from gateway.prices_command import refresh_prices, show_prices
+
+    if not options.refresh:
+        if options.origin or options.out:
+            raise UsageError("--from and --out go with --refresh")
+        return show_prices(options.models, options.data_dir, options.prices)
+    if options.models or options.prices:
+        raise UsageError("--refresh goes with --from, --out and --data-dir, and with nothing else")
+    return refresh_prices(options.origin, options.out or options.data_dir / PRICES_NAME)
+
+
 def _check(options: argparse.Namespace) -> int:
-    from gateway.settings_file import covered_destinations, load_settings_file
+    from gateway.settings_file import costs_in_use, covered_destinations, load_settings_file
 
     config, tables = load_settings_file(options.file)
     for warning in config.warnings:
@@ -170,6 +232,8 @@ def _check(options: argparse.Namespace) -> int:
         print(line)
     print(f"anything else -> {config.default.root if config.default else 'refused (404)'}")
     print(f"reference stack {tables.reference}, tables {tables.version}")
+    for line in costs_in_use(config, tables):
+        print(line)
     return 0
 
 
@@ -185,7 +249,15 @@ def _demo(options: argparse.Namespace) -> int:
     return demo(options)
 
 
-_COMMANDS = {"run": _run, "demo": _demo, "events": _events, "explain": _explain, "check": _check}
+_COMMANDS = {
+    "run": _run,
+    "demo": _demo,
+    "events": _events,
+    "explain": _explain,
+    "outcomes": _outcomes,
+    "prices": _prices,
+    "check": _check,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,8 +29,10 @@ _LITELLMS_OWN = frozenset({
 })  # fmt: skip
 _SECTIONS = ("model_list", "trueclock")
 _OWN_KEYS = (
-    "upstream", "timeouts", "body_limit_bytes", "retention", "stack", "tables", "aliases", "assume", "callers", "kafka",
+    "upstream", "timeouts", "body_limit_bytes", "retention", "stack", "tables", "aliases", "assume", "constants",
+    "region", "prices", "callers", "kafka",
 )  # fmt: skip
+_PLACED = ("stack", "tables", "constants", "region", "prices")
 _TIMEOUTS = {"connect_seconds": "connect", "first_byte_seconds": "first_byte", "total_seconds": "total"}
 
 
@@ -58,6 +60,7 @@ def load_config(path: Path) -> Config:
         tables=_tables(own, path.parent),
         aliases=_texts(own, "aliases"),
         assume=_texts(own, "assume"),
+        costs=_costs(own, path.parent),
         places=_places(own),
         callers=_callers(own),
         **(kafka_config(own["kafka"], path.parent) if "kafka" in own else {}),
@@ -120,6 +123,12 @@ def _tables(own: Mapping[str, Node], folder: Path) -> tuple[Path, ...]:
     return tuple(_table(node, folder / node.text()) for node in nodes)
 
 
+def _costs(own: Mapping[str, Node], folder: Path) -> dict[str, Any]:
+    """The files of constants and prices, and the region."""
+    files = {key: _table(own[key], folder / own[key].text()) for key in ("constants", "prices") if key in own}
+    return {**files, "region": own["region"].text()} if "region" in own else dict(files)
+
+
 def _table(node: Node, path: Path) -> Path:
     if not path.is_file():
         raise node.error(f"no such file: {path}")
@@ -133,7 +142,7 @@ def _texts(own: Mapping[str, Node], key: str) -> dict[str, str]:
 
 def _places(own: Mapping[str, Node]) -> dict[tuple[str | int, ...], str]:
     """File, line and place of all that names tables, stacks or rows: what is wrong with those shows later."""
-    nodes: dict[tuple[str | int, ...], Node] = {(key,): own[key] for key in ("stack", "tables") if key in own}
+    nodes: dict[tuple[str | int, ...], Node] = {(key,): own[key] for key in _PLACED if key in own}
     for key in ("aliases", "assume"):
         nodes.update(((key, name), node) for name, node in (own[key].mapping() if key in own else {}).items())
     tables = own["tables"].items() if "tables" in own else []

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from gateway.history import kept_tables
 from gateway.log import LogBusyError, LogCounts, LogError, LogReader, log_files
+from gateway.outcomes import Outcomes
 from gateway.recall import recall
 from gateway.shared_status import Restarts
 from gateway.turns import Turns
@@ -69,6 +70,7 @@ class Control:
     ) -> None:
         """Go on from the state in `data_dir`; `restarts` says how often processes of the gateway were replaced."""
         self.stream = EmbeddedStream(data_dir / "stream.sqlite", tables, before=_tables_before(data_dir))
+        self.outcomes = Outcomes(data_dir, self.stream)
         self.version = version
         self.stopped = False
         self.slowest_save_seconds = 0.0
@@ -90,6 +92,7 @@ class Control:
         self.registry = CollectorRegistry()
         self.registry.register(self.stream.metrics)
         self.registry.register(_GatewayCollector(self))
+        self.registry.register(self.outcomes)
         if forwarder is not None:
             self.registry.register(forwarder)
         ProcessCollector(registry=self.registry)
@@ -116,6 +119,8 @@ class Control:
         """Save in steps, so that requests go on meanwhile: at 100 models the whole takes 10 ms."""
         turns = Turns()
         async with self._counting:
+            for _ in self.stream.ledger.pruning(time.time()):
+                await turns.pause()
             with closing(self.stream.saving()) as steps:  # at once, should this be cancelled
                 for _ in steps:
                     await turns.pause()
@@ -143,7 +148,8 @@ class Control:
             async with self._counting:
                 busy |= self._take_slice(path)
             await asyncio.sleep(0)
-        return busy
+        async with self._counting:
+            return busy | self.outcomes.take_slice()
 
     def _logs(self) -> list[Path]:
         if time.monotonic() - self._looked_at > LOOK_SECONDS:
@@ -199,6 +205,7 @@ class Control:
             STOPPED if self.stopped else None,
             *(worker.counts().failing for worker in self._workers),
             *(self._unreadable.get(path) for path in self._paths),
+            self.outcomes.failing,
             self.stream.failing,
         )
         return next(filter(None, reasons), None)
@@ -210,7 +217,8 @@ class Control:
         status = {
             "rows": sum(status["rows"] for status in held.values()),
             "bytes": sum(status["bytes"] for status in held.values()),
-            "backlog": sum(max(s["last_row"] - self.stream.cursor(name).row, 0) for name, s in held.items()),
+            "backlog": self.outcomes.backlog
+            + sum(max(s["last_row"] - self.stream.cursor(name).row, 0) for name, s in held.items()),
             "dropped": {
                 "disk": sum(count.dropped for count in counts),
                 "retention": sum(cursor.missed for cursor in self.stream.cursors.values()),
@@ -250,6 +258,7 @@ class Control:
         for path in log_files(self.data_dir):
             while self._take_slice(path):
                 pass
+        self.outcomes.close()
         self.stream.close()
         for reader in self._readers.values():
             reader.close()
@@ -288,7 +297,7 @@ class _GatewayCollector(Collector):
         yield GaugeMetricFamily("trueclock_requests_in_flight", "Requests in flight.", self._control.active())
         yield GaugeMetricFamily("trueclock_event_log_rows", "Rows from the oldest held to the newest.", log["rows"])
         yield GaugeMetricFamily("trueclock_event_log_bytes", "Bytes that the log's data take.", log["bytes"])
-        yield GaugeMetricFamily("trueclock_event_log_backlog", "Events not enriched yet.", log["backlog"])
+        yield GaugeMetricFamily("trueclock_event_log_backlog", "Events and outcomes not taken yet.", log["backlog"])
         yield GaugeMetricFamily(
             "trueclock_event_log_slowest_commit_seconds",
             "The longest commit of events since start.",

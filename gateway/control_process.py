@@ -58,9 +58,9 @@ def _forwarder(opened: AsyncExitStack, settings: Settings) -> Forwarding | None:
     config = settings.config
     if config.kafka is None:
         return None
-    from gateway.forwarder import Forwarder
+    from gateway.forwarder_outcomes import Forwarders
 
-    forwarder = Forwarder(settings.data_dir, config.kafka, config.batching)
+    forwarder = Forwarders(settings.data_dir, config.kafka, config.batching)
     forwarder.start()
     opened.push_async_callback(asyncio.to_thread, forwarder.close)
     return forwarder

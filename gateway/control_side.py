@@ -32,6 +32,7 @@ async def open_control(
     """
     made = Control(settings.data_dir, settings.tables, workers, __version__, restarts, forwarder)
     control = opened.enter_context(closing(made))
+    control.outcomes.open()
     unused = opened.enter_context(ExitStack())
     expire_unused(unused, settings.data_dir, len(workers), settings.config.retention_days)
     following = asyncio.create_task(control.run())

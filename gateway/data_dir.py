@@ -1,4 +1,4 @@
-"""The data directory belongs to one gateway at a time."""
+"""The data directory: one gateway's at a time, and what it may find there."""
 
 import fcntl
 import os
@@ -7,7 +7,16 @@ from typing import IO
 
 from gateway.settings import StartError
 
-__all__ = ["lock_data_dir"]
+__all__ = ["PRICES_NAME", "fetched_prices", "lock_data_dir"]
+
+PRICES_NAME = "prices.json"
+"""what a data directory calls the prices that `gateway prices --refresh` wrote"""
+
+
+def fetched_prices(data_dir: Path) -> dict[str, Path]:
+    """The prices that were written there, as `load_tables` takes them; nothing where there are none."""
+    path = data_dir / PRICES_NAME
+    return {"prices": path} if path.is_file() else {}
 
 
 def lock_data_dir(data_dir: Path) -> IO[str]:

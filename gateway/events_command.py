@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from gateway.erase import delete_caller
 from gateway.history import History
-from gateway.log import LogError, LogReader, delete_caller, log_files
+from gateway.log import LogError, LogReader, log_files
 from stream.command import UsageError
 from stream.events import InvalidEvent, decode_event, encode_enriched
 from stream.since import SinceError, since_moment

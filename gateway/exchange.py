@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp.web_request import BaseRequest
 
+from gateway.body import read_body
 from gateway.client_reply import ClientReply
 from gateway.encoding import Decoder, UndecodableBody, decoder
 from gateway.headers import to_client
 from gateway.recorder import Recorder
-from gateway.refusal import Refusal
 from gateway.reply import COPY_LIMIT, BodyReader, EventStreamBody, SizedEventStream, WholeBody
 from gateway.upstream import Reply
 from stream.events import RequestEvent
@@ -29,21 +29,7 @@ class Exchange:
 
     async def read_body(self, limit: int) -> bytes:
         """The client's whole body; Refusal above `limit` bytes."""
-        request = self.request
-        if not request.body_exists:
-            return b""
-        expected = request.content_length or 0
-        if expected <= limit and "Expect" in request.headers and request.version >= (1, 1):
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        parts: list[bytes] = []
-        size = 0
-        while max(size, expected) <= limit:
-            data = await request.content.readany()
-            if not data:
-                return parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.append(data)
-            size += len(data)
-        raise Refusal(413, "body_too_large", f"the request body is larger than {limit} bytes (body_limit_bytes)")
+        return await read_body(self.request, limit, "body_limit_bytes")
 
     async def says(self, needle: bytes, limit: int) -> bool:
         """Read the reply's body (up to `limit` bytes) ahead, and look for `needle`; nothing is lost by it."""

@@ -102,7 +102,8 @@ def print_explanation(data_dir: Path, wanted: str, *, stack: str | None = None, 
     """Write the explanation to standard output, in words or as JSON."""
     explained = _look_up(data_dir, wanted).explained(stack)
     explanation = explained.explanation
-    lines = [explanation.subject, *explanation.sentences, *(f"- {note}" for note in explanation.notes)]
+    notes = (*explanation.notes, *explanation.costs)
+    lines = [explanation.subject, *explanation.sentences, *(f"- {note}" for note in notes)]
     words = explained.json() if as_json else "\n".join(lines).encode("utf-8", "replace")
     sys.stdout.buffer.write(words + b"\n")
     return 0

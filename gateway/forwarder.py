@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -39,6 +39,10 @@ logger = logging.getLogger("trueclock.forwarder")
 class Forwarder:
     """Forwards the logs of a data directory. `start`, then `close`; the rest may be asked from any thread."""
 
+    what: ClassVar[tuple[str, str]] = ("an event", "events")
+    """what a row is and several are, in messages"""
+    cursor_file: ClassVar[str] = "forwarder.sqlite"
+
     def __init__(self, data_dir: Path, kafka: KafkaSettings, batching: Batching | None = None) -> None:
         self._data_dir = data_dir
         self._kafka = kafka
@@ -65,15 +69,23 @@ class Forwarder:
 
     def close(self, grace_seconds: float = 5.0) -> None:
         """Forward what is left, as far as that can be done in time, and end; blocks for little more than that time."""
+        self.leave(grace_seconds)
+        self.join(grace_seconds + 2.0)
+
+    def leave(self, grace_seconds: float) -> None:
+        """Have it do what `close` does, without waiting for that."""
         self._give_up_at = time.monotonic() + grace_seconds
         self._stop.set()
-        self._thread.join(grace_seconds + 2.0)
+
+    def join(self, seconds: float) -> None:
+        """Wait so long at most until it has ended."""
+        self._thread.join(seconds)
 
     def status(self) -> dict[str, Any]:
         """How far it is; `failing` says in one line why events do not get on, None while they do."""
         return {
             "brokers": self._kafka.brokers,
-            "topic": self._kafka.topics.requests,
+            "topic": self.topic,
             **self._events,
             "records": self._records,
             "backlog": self._backlog,
@@ -106,6 +118,19 @@ class Forwarder:
                 self._acknowledged_at,
             )
 
+    # --- what is forwarded, and where to
+
+    @property
+    def topic(self) -> str:
+        """Where it goes."""
+        return self._kafka.topics.requests
+
+    def _logs(self) -> list[Path]:
+        return log_files(self._data_dir)
+
+    def _tail(self, path: Path) -> Tail:
+        return Tail(path, self._batching)
+
     # --- the thread
 
     def _run(self) -> None:
@@ -132,12 +157,12 @@ class Forwarder:
     def _connected(self) -> Window:
         """Connect, go to the cursors; raise what says why not."""
         if self._cursors is None:
-            self._cursors = Cursors(self._data_dir / "forwarder.sqlite")
+            self._cursors = Cursors(self._data_dir / self.cursor_file)
         topics = self._kafka.topics
         there = ensure_topics(self._kafka, topics)
-        if topics.requests not in there:
-            raise TopicError(f"there is no topic {topics.requests}, and it cannot be created: have that done")
-        window = Window(self._kafka, topics, dead=topics.dead in there)
+        if self.topic not in there:
+            raise TopicError(f"there is no topic {self.topic}, and it cannot be created: have that done")
+        window = Window(self._kafka, self.topic, topics.dead if topics.dead in there else None)
         for tail in self._tails.values():
             tail.go_to(tail.row)
         self._look()
@@ -193,9 +218,8 @@ class Forwarder:
         self._events[outcome] += events
         self._backlog = max(self._backlog - events, 0)
         if outcome == "lost":
-            logger.error(
-                "an event is in neither topic (row %d of %s): %s", outgoing.last, outgoing.tail.path, outgoing.refused
-            )
+            text = "%s is in neither topic (row %d of %s): %s"
+            logger.error(text, self.what[0], outgoing.last, outgoing.tail.path, outgoing.refused)
             return
         self._records += 1
         self._bytes += len(outgoing.packed.value)
@@ -222,7 +246,7 @@ class Forwarder:
             return False
         outgoing.tail.refuse(outgoing, str(error))
         number, size = len(outgoing.packed.rows), len(outgoing.packed.value)
-        what = "an event" if number == 1 else f"a record of {number} events"
+        what = self.what[0] if number == 1 else f"a record of {number} {self.what[1]}"
         logger.warning("%s (%d bytes) was not taken: %s", what, size, error)
         return True
 
@@ -244,7 +268,7 @@ class Forwarder:
         if now - self._looked_at < _LOOK_SECONDS:
             return
         self._looked_at = now
-        for path in log_files(self._data_dir):
+        for path in self._logs():
             if path not in self._tails:
                 self._open(path)
         for path, tail in self._tails.items():
@@ -254,7 +278,7 @@ class Forwarder:
 
     def _open(self, path: Path) -> None:
         try:
-            tail = Tail(path, self._batching)
+            tail = self._tail(path)
         except LogBusyError:  # its worker is making it, or mending it after a kill: the next look will do
             return
         except LogError as error:
@@ -266,7 +290,7 @@ class Forwarder:
             return
         row, last = self._cursors.row(log_id), tail.last_row()
         if last < row:  # after a power loss: its row numbers are given once more
-            logger.warning("%s ends %d events before what was forwarded of it", path, row - last)
+            logger.warning("%s ends %d %s before what was forwarded of it", path, row - last, self.what[1])
         tail.go_to(min(row, last))
         self._faults.pop(path, None)
         self._tails[path] = tail
@@ -278,13 +302,13 @@ class Forwarder:
 
     def _fail(self, reason: str, error: Exception | None = None) -> None:
         if "kafka" not in self._faults:
-            text = "events do not get on to Kafka: %s; the log keeps them, and they are sent later"
-            logger.warning(text, reason, exc_info=error)
+            text = "%s do not get on to Kafka: %s; the log keeps them, and they are sent later"
+            logger.warning(text, self.what[1], reason, exc_info=error)
         self._faults["kafka"] = reason
 
     def _recover(self) -> None:
         if self._faults.pop("kafka", None) is not None:
-            logger.info("events get on to Kafka again")
+            logger.info("%s get on to Kafka again", self.what[1])
 
     def _wait(self, seconds: float) -> None:
         """Pause; meanwhile the backlog grows, and is looked at."""

@@ -1,7 +1,7 @@
 """One log on its way to Kafka: its rows, read by cursor and put together to records."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +10,14 @@ from gateway.log import LogReader
 from gateway.routes import Batching
 from stream.records import MOST_BYTES, Packed, pack
 
-__all__ = ["Outgoing", "Tail"]
+__all__ = ["Outgoing", "Pack", "Tail"]
 
 _READ_ROWS = 512
 
 _Row = tuple[int, bytes]
+
+Pack = Callable[[str, Iterable[_Row], int, int], Iterator[Packed]]
+"""puts rows of a log (its id, the rows, most of them in a record, most bytes) together to records, in their order"""
 
 
 class Outgoing(NamedTuple):
@@ -34,7 +37,9 @@ class Outgoing(NamedTuple):
 class Tail:
     """Reads one log from a cursor on. `log_id` is "" until its writer has made the file."""
 
-    def __init__(self, path: Path, batching: Batching, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, path: Path, batching: Batching, clock: Callable[[], float] = time.monotonic, *, packing: Pack = pack
+    ) -> None:
         """Open the log; raise LogError."""
         self.path = path
         self.log_id = ""
@@ -42,6 +47,7 @@ class Tail:
         """the cursor: all before it is done"""
         self.most_bytes = MOST_BYTES
         self._batching = batching
+        self._packing = packing
         self._clock = clock
         self._reader = LogReader(path)
         self._refused: dict[int, str] = {}
@@ -118,7 +124,7 @@ class Tail:
         """Put rows together, but none with one that was refused."""
         for refused, some in groupby(rows, lambda row: row[0] in self._refused):
             most = 1 if refused else self._batching.most_events
-            yield from pack(self.log_id, some, most, self.most_bytes)
+            yield from self._packing(self.log_id, some, most, self.most_bytes)
 
     def _grows(self, packed: Packed) -> bool:
         """Whether the next row might go into this record."""

@@ -17,8 +17,7 @@ import msgspec
 from gateway.forwarder_log import Outgoing
 from stream.kafka import KafkaSettings
 from stream.kafka_client import open_client
-from stream.records import DEAD_HEADERS, Headers, Packed, dead_letter_of_log
-from stream.topics import Topics
+from stream.records import JSON_HEADERS, Headers, Packed, dead_letter_of_log
 
 __all__ = ["Outcome", "SendError", "Window"]
 
@@ -73,14 +72,14 @@ class Window:
     """A producer, and what it was given that nobody acknowledged yet."""
 
     def __init__(
-        self, settings: KafkaSettings, topics: Topics, *, dead: bool, clock: Callable[[], float] = time.monotonic
+        self, settings: KafkaSettings, topic: str, dead: str | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Connect; raise KafkaUnreachable. `dead` says whether there is a topic for dead letters."""
+        """Connect; raise KafkaUnreachable. `dead` is the topic for dead letters, None where there is none."""
         from kafka import KafkaProducer
         from kafka.errors import KafkaError
 
         self._failures = KafkaError
-        self._topics = topics
+        self._topic = topic
         self._dead = dead
         self._clock = clock
         self._sent: deque[_Sent] = deque()
@@ -128,7 +127,7 @@ class Window:
         sent.size = len(value)
         self._bytes += sent.size
         try:
-            sent.future = self._producer.send(self._topic(outgoing), value, outgoing.packed.key, headers)
+            sent.future = self._producer.send(self._topic_of(outgoing), value, outgoing.packed.key, headers)
         except self._failures as error:
             self._fail(sent, error)
         else:
@@ -137,10 +136,10 @@ class Window:
     def _outcome(self, outgoing: Outgoing) -> Outcome:
         if outgoing.refused is None:
             return "acknowledged"
-        return "dead" if self._dead and not outgoing.lost else "lost"
+        return "dead" if self._dead is not None and not outgoing.lost else "lost"
 
-    def _topic(self, outgoing: Outgoing) -> str:
-        return self._topics.requests if outgoing.refused is None else self._topics.dead
+    def _topic_of(self, outgoing: Outgoing) -> str:
+        return self._topic if outgoing.refused is None or self._dead is None else self._dead
 
     def _answered(self, sent: _Sent, _: Any) -> None:
         """Take note of an answer; runs in the producer's own thread."""
@@ -150,7 +149,7 @@ class Window:
 
     def _fail(self, sent: _Sent, error: Exception) -> None:
         # The first alone tells: it makes the producer give up all others, with the very same error.
-        self._failed = self._failed or SendError(sent.outgoing, self._topic(sent.outgoing), error)
+        self._failed = self._failed or SendError(sent.outgoing, self._topic_of(sent.outgoing), error)
 
     def settled(self) -> Iterator[tuple[Outgoing, Outcome]]:
         """What is done, in the order in which it was sent; raise SendError for what failed."""
@@ -162,7 +161,7 @@ class Window:
         if self._failed is not None:
             raise self._failed
         if self._sent and self._clock() - self.waits_since > _NO_ANSWER_SECONDS:
-            raise SendError(self._sent[0].outgoing, self._topic(self._sent[0].outgoing), None)
+            raise SendError(self._sent[0].outgoing, self._topic_of(self._sent[0].outgoing), None)
 
     def close(self) -> None:
         """Let go of the producer, and of what waits."""
@@ -178,7 +177,7 @@ def _record(packed: Packed, refused: str | None) -> tuple[bytes, Headers]:
     if refused is None:
         return packed.value, packed.headers
     ((row, event),) = packed.rows
-    return dead_letter_of_log(refused, packed.log_id, row, _id_of(event), event), DEAD_HEADERS
+    return dead_letter_of_log(refused, packed.log_id, row, _id_of(event), event), JSON_HEADERS
 
 
 def _id_of(event: bytes) -> str | None:

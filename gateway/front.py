@@ -46,4 +46,6 @@ class Front:
     async def _answer(self, request: BaseRequest, path: str, query: str) -> web.StreamResponse:
         if self._apart and not is_health(path):
             raise Refusal(404, "not_found", "page, /metrics and /trueclock are served on the --admin address")
+        if request.method == "POST":
+            self._guard.check_change(request)
         return await self._own.answer(request, path, query)

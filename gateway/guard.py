@@ -17,7 +17,18 @@ class Guard:
     def check(self, request: BaseRequest) -> None:
         """Raise Refusal (403) for a Host, or on loopback an Origin, that is not one of ours."""
         headers = request.headers
-        if not self._hosts.serves(headers.get("Host", "")):
+        host, origin = headers.get("Host", ""), headers.get("Origin")
+        if not self._hosts.serves(host):
             raise Refusal(403, "host_not_allowed", "this Host is not served here (--allowed-host names more)")
-        if not self._hosts.trusts(headers.get("Origin")):
-            raise Refusal(403, "origin_not_allowed", "a web page of another origin may not use this gateway")
+        if not self._hosts.trusts(origin):
+            raise _foreign()
+
+    def check_change(self, request: BaseRequest) -> None:
+        """After `check`: raise Refusal (403) where a web page that is not one of ours wants to change something."""
+        headers = request.headers
+        if not self._hosts.trusts_to_change(headers.get("Origin"), headers.get("Host", "")):
+            raise _foreign()
+
+
+def _foreign() -> Refusal:
+    return Refusal(403, "origin_not_allowed", "a web page of another origin may not use this gateway")

@@ -12,6 +12,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.recorder import Labels
 from gateway.routes import Upstream
+from stream.outcomes import LONGEST_NAME
 
 HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization",
@@ -123,13 +124,13 @@ def labels_of(headers: CIMultiDictProxy[str], callers: Callers) -> Labels:
     return Labels(
         caller=callers.name(headers),
         tags=_tags(tags) if tags else (),
-        problem=_text(headers.get("x-trueclock-problem")),
-        strategy=_text(headers.get("x-trueclock-strategy")),
+        problem=_text(headers.get("x-trueclock-problem"), LONGEST_NAME),
+        strategy=_text(headers.get("x-trueclock-strategy"), LONGEST_NAME),
     )
 
 
-def _text(value: str | None) -> str | None:
-    return value[:_MAX_TEXT].encode("utf-8", "replace").decode() if value else None
+def _text(value: str | None, longest: int = _MAX_TEXT) -> str | None:
+    return value[:longest].encode("utf-8", "replace").decode() if value else None
 
 
 def _tags(value: str) -> tuple[str, ...]:

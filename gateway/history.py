@@ -7,6 +7,7 @@ came later: the version then applies to all of it. Where no tables are stored, a
 """
 
 import sqlite3
+import zlib
 from bisect import bisect_right
 from contextlib import closing
 from functools import lru_cache
@@ -20,7 +21,7 @@ from stream.baselines import NO_BASELINES, Baseline, Baselines
 from stream.coefficients import TableError, Tables, load_tables, tables_from_json
 from stream.enrich import enrich
 from stream.events import EnrichedEvent, RequestEvent
-from stream.state import STATE_VERSION, Cursor
+from stream.state import STATE_VERSION, Cursor, unpacked_tables
 
 __all__ = ["Applied", "History", "HistoryError", "Pair", "kept_tables"]
 
@@ -113,7 +114,7 @@ class History:
         try:
             with closing(connect(self._path, _PATIENCE_SECONDS, read_only=True)) as db:
                 self._read(db, pair)
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except (sqlite3.Error, zlib.error, msgspec.MsgspecError) as error:
             raise HistoryError(f"{self._path}: the stored baselines cannot be read: {error}") from None
 
     def _read(self, db: sqlite3.Connection, pair: Pair | None) -> None:
@@ -129,7 +130,7 @@ class History:
         cursors = [msgspec.json.decode(value, type=Cursor) for (value,) in db.execute("SELECT value FROM cursors")]
         self._taken = {cursor.log_id: cursor.row for cursor in cursors}
         for number, applies, data in db.execute(_TABLES, (self._read_to["tables"],)):
-            self._tables.add(_applies(applies), _parsed(data, self._path))
+            self._tables.add(_applies(applies), _parsed(unpacked_tables(data), self._path))
             self._read_to["tables"] = number
         after = self._read_to["baselines"]
         for number, applies, data in (

@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -29,9 +29,6 @@ _PRUNE_AT_ONCE = 64
 _CHECK_SECONDS = 1.0
 _EXPIRE_AGAIN_SECONDS = 0.05  # between steps while more is to expire: 1280 events a second at next to no cost
 _PAGE_ROWS = 1000
-_ERASE_AT_ONCE = 500
-_ERASE_PATIENCE = 5.0
-_OF_CALLER = "SELECT row FROM events WHERE caller = ? AND row > ? ORDER BY row"
 
 logger = logging.getLogger("trueclock.log")
 
@@ -59,6 +56,11 @@ class Retention:
 def log_files(data_dir: Path) -> list[Path]:
     """The log files of a data directory, one for each worker that ever wrote."""
     return sorted(data_dir.glob("events-*.sqlite"))
+
+
+def outcome_log(data_dir: Path) -> Path:
+    """The log of outcomes, which has the same shape; there is none before the first outcome came."""
+    return data_dir / "outcomes.sqlite"
 
 
 def open_log(path: Path, *, read_only: bool = False, patience: float = 0.0) -> sqlite3.Connection:
@@ -131,16 +133,26 @@ class LogCounts:
 
 
 class LogWriter:
-    """Appends events on one event loop. Never raises for the disk: a lost event is counted and shown."""
+    """Appends events on one event loop. Never raises for the disk: a lost event is counted and shown.
 
-    def __init__(self, path: Path, retention: Retention, wall: Callable[[], float] = time.time) -> None:
+    `loss` says what it means that something cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        retention: Retention,
+        wall: Callable[[], float] = time.time,
+        loss: str = "events are being lost",
+    ) -> None:
         self.path = path
         self.counts = LogCounts()
+        self._loss = loss
         self._retention = retention
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[float, str | None, bytes]] = []
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[bool]] = []
         self._first_try = 0.0
         self._next_check = 0.0
         self._prune = False
@@ -154,15 +166,15 @@ class LogWriter:
             self._fail(str(error))
         self._expiry = self._loop.call_later(_CHECK_SECONDS, self._expire)
 
-    def append(self, ended: float, caller: str | None, event: bytes) -> asyncio.Future[None]:
-        """Add one event; the future is done when it is committed, or given up and counted.
+    def append(self, ended: float, caller: str | None, *events: bytes) -> asyncio.Future[bool]:
+        """Add events, all in one commit; the future is done when they are committed (True), or given up and counted.
 
-        Each has a future of its own: whoever stops waiting cancels nobody else's, and loses no event.
+        Each call has a future of its own: whoever stops waiting cancels nobody else's, and loses no event.
         """
         if not self._waiting:
             self._loop.call_soon(self._flush)
         waiter = self._loop.create_future()
-        self._waiting.append((ended, caller, event))
+        self._waiting += [(ended, caller, event) for event in events]
         self._waiters.append(waiter)
         return waiter
 
@@ -170,7 +182,7 @@ class LogWriter:
         rows = self._waiting
         if not rows:
             return
-        began = time.monotonic()
+        began, committed = time.monotonic(), False
         try:
             self._commit(rows)
         except (sqlite3.Error, LogError) as error:
@@ -181,6 +193,7 @@ class LogWriter:
         else:
             self.counts.written += len(rows)
             self.counts.failing = None
+            committed = True
         self.counts.commits += 1
         self.counts.slowest_commit_seconds = max(self.counts.slowest_commit_seconds, time.monotonic() - began)
         self._first_try = 0.0
@@ -188,7 +201,7 @@ class LogWriter:
         self._waiting, self._waiters = [], []
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(committed)
 
     def _retry(self, error: Exception, now: float) -> bool:
         """Another connection (a delete by hand) holds the file for a moment: wait off the loop, not for long."""
@@ -246,9 +259,8 @@ class LogWriter:
 
     def _fail(self, reason: str) -> None:
         if self.counts.failing is None:
-            logger.error(
-                "events are being lost: %s; free the disk or fix the directory: recording then goes on", reason
-            )
+            text = "%s: %s; free the disk or fix the directory: recording then goes on"
+            logger.error(text, self._loss, reason)
         self.counts.failing = reason
 
     def close(self) -> None:
@@ -373,25 +385,3 @@ class LogReader:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
-
-
-def delete_caller(path: Path, caller: str) -> int:
-    """Erase one caller's events from a log, in small steps so that a running writer hardly waits; their count.
-
-    Looking for them locks nobody out, deleting does: so that comes after, by row.
-    """
-    deleted, last = 0, 0
-    try:
-        with closing(open_log(path, patience=_ERASE_PATIENCE)) as db:
-            db.execute("PRAGMA secure_delete=ON")
-            while found := [row for (row,) in db.execute(_OF_CALLER, (caller, last))]:
-                for start in range(0, len(found), _ERASE_AT_ONCE):
-                    some = found[start : start + _ERASE_AT_ONCE]
-                    marks = ",".join("?" * len(some))
-                    deleted += db.execute(f"DELETE FROM events WHERE row IN ({marks})", some).rowcount
-                last = found[-1]
-            db.execute("PRAGMA busy_timeout=200")  # what follows keeps the writer out while it waits for readers
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    except sqlite3.Error as error:
-        raise LogError(f"{path}: events cannot be erased: {error}; try again") from None
-    return deleted

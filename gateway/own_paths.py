@@ -4,18 +4,21 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
+import msgspec
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from gateway.api import PREFIX, Api
 from gateway.control import STOPPED, Control
+from gateway.outcomes import OUTCOMES_PATH, read_outcomes
 from gateway.refusal import Refusal
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _PAGE_FILES = (
-    "page.css", "charts.css", "page.js", "advice.js", "api.js", "colours.js", "dom.js", "failures.js", "inspector.js",
-    "lists.js", "models.js", "points.js", "scatter.js", "scatter-scale.js", "settings.js", "timeline.js", "verdict.js",
-    "waterfall.js",
+    "page.css", "charts.css", "costs.css", "page.js", "advice.js", "api.js", "colours.js", "cost-sources.js",
+    "costs.js", "dom.js", "failures.js", "inspector.js", "lists.js", "models.js", "points.js", "request-costs.js",
+    "scatter.js", "scatter-scale.js", "settings.js", "strategies.js", "strategy-plot.js", "timeline.js", "units.js",
+    "verdict.js", "waterfall.js",
     "vendor/uplot-1.6.32/uPlot.iife.min.js", "vendor/uplot-1.6.32/uPlot.min.css",
 )  # fmt: skip
 _PAGE = {"/": "index.html"} | {f"/trueclock/v1/page/{name}": name for name in _PAGE_FILES}
@@ -56,8 +59,10 @@ class OwnPaths:
 
     async def answer(self, request: BaseRequest, path: str, query: str) -> web.Response:
         """Answer one request for `path` and its query; raises Refusal for what is not there."""
+        if path == OUTCOMES_PATH:
+            return await self._outcomes(request)
         if request.method not in ("GET", "HEAD"):
-            raise Refusal(405, "method_not_allowed", f"{path} answers GET")
+            raise Refusal(405, "method_not_allowed", f"{path} answers GET", allow="GET, HEAD")
         if path == "/health/ready" and self._control.stopped:
             return web.Response(status=503, body=f"{STOPPED}\n".encode(), content_type="text/plain")
         if path in ("/health/live", "/health/ready"):
@@ -71,6 +76,11 @@ class OwnPaths:
             if figures is not None:
                 return web.Response(body=figures, content_type="application/json", headers=_FRESH)
         raise Refusal(404, "not_found", f"{path[:80]} is not one of the gateway's own paths")
+
+    async def _outcomes(self, request: BaseRequest) -> web.Response:
+        accepted = await self._control.outcomes.post(await read_outcomes(request))
+        body = msgspec.json.encode({"accepted": accepted})
+        return web.Response(status=202, body=body, content_type="application/json", headers=_FRESH)
 
     def _page(self, path: str) -> web.Response:
         name = _PAGE[path]

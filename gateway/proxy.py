@@ -264,7 +264,7 @@ class Proxy:
     async def _record(self, exchange: Exchange) -> None:
         await self._append(exchange.event(monotonic()))
 
-    def _append(self, event: RequestEvent) -> asyncio.Future[None]:
+    def _append(self, event: RequestEvent) -> asyncio.Future[bool]:
         return self._log.append(time.time(), event.caller, encode_event(event))
 
     def abandon(self) -> None:

@@ -195,9 +195,11 @@ class Recorder:
         choices = facts.choices or self.ask.choices or len(counted)
         return {
             "served_model": facts.model,
+            "service_tier": facts.service_tier,
             "finish_reason": facts.finish_reason,
             "prompt_tokens": usage.prompt if usage else None,
             "cached_tokens": usage.cached if usage else None,
+            "cache_written_tokens": usage.written if usage else None,
             "completion_tokens": usage.completion if usage else None,
             "reasoning_tokens": usage.reasoning if usage else None,
             "usage_source": source if usage else None,

@@ -7,6 +7,7 @@ from aiohttp.web_request import BaseRequest
 
 from gateway.client_reply import ClientReply
 from gateway.headers import to_client
+from gateway.outcomes import OUTCOMES_PATH, read_outcomes
 from gateway.upstream import Pool, Reply, UpstreamError
 
 __all__ = ["Relay"]
@@ -26,9 +27,10 @@ class Relay:
         """Answer one request for `path` and its query: /health/live from here, 503 while nobody else is there."""
         if path == "/health/live" and request.method in ("GET", "HEAD"):
             return web.Response(body=b"ok\n", content_type="text/plain")
+        body = await read_outcomes(request) if path == OUTCOMES_PATH else b""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                reply = await self._ask(request.method, f"{path}?{query}" if query else path)
+                reply = await self._ask(request.method, f"{path}?{query}" if query else path, body)
         except (UpstreamError, TimeoutError):
             return web.Response(status=503, body=f"{_AWAY}\n".encode(), content_type="text/plain")
         try:
@@ -36,13 +38,14 @@ class Relay:
         finally:
             reply.close()
 
-    async def _ask(self, method: str, target: str) -> Reply:
+    async def _ask(self, method: str, target: str, body: bytes) -> Reply:
         try:
-            return await self._pool.send(method, target, [], b"")
+            return await self._pool.send(method, target, [], body)
         except UpstreamError as error:
             if not error.on_old_connection:
                 raise
-            return await self._pool.send(method, target, [], b"")  # it was of the control process before
+            # It was of the control process before. Outcomes too may be sent twice: of each the last one counts.
+            return await self._pool.send(method, target, [], body)
 
     async def close(self) -> None:
         """Close the connections to the control process."""

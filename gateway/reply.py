@@ -243,6 +243,7 @@ class EventStreamBody:
             facts.usage = merge(facts.usage, new.usage)
         facts.model = facts.model or new.model
         facts.finish_reason = facts.finish_reason or new.finish_reason
+        facts.service_tier = new.service_tier or facts.service_tier  # at first it may be the one that was asked for
         facts.error = facts.error or new.error
         for delta in new.deltas:
             if not (delta.content or delta.reasoning):

@@ -103,9 +103,10 @@ class Config:
     `default` answers for models that no entry names; `exact` and `wildcards` (the
     longest pattern first) are the entries. `retention_days` and `retention_bytes`
     bound the event log; `stack`, `tables`, `aliases` and `assume` are for the
-    coefficient tables, and `places` says where in the file they are; `callers` maps
-    a caller's key to its name; `kafka` is where events are forwarded to, if anywhere,
-    and `batching` how; `warnings` are lines to log at start.
+    coefficient tables, `costs` (`constants`, `region`, `prices`) for what comes with them,
+    and `places` says where in the file they are; `callers` maps a caller's key to its name;
+    `kafka` is where events are forwarded to, if anywhere, and `batching` how; `warnings`
+    are lines to log at start.
     """
 
     default: Upstream | None
@@ -118,6 +119,7 @@ class Config:
     tables: tuple[Path, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     assume: Mapping[str, str] = field(default_factory=dict)
+    costs: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[tuple[str | int, ...], str] = field(default_factory=dict, repr=False, compare=False)
     callers: Mapping[str, str] = field(default_factory=dict, repr=False)
     kafka: KafkaSettings | None = None

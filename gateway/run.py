@@ -9,12 +9,13 @@ from pathlib import Path
 
 from gateway.app import Gateway
 from gateway.config import Config, default_config
+from gateway.data_dir import fetched_prices
 from gateway.kafka_options import with_kafka
 from gateway.loop import on_loop, settle
 from gateway.settings import Settings, StartError, admin_address
 from gateway.settings_file import load_settings_file, needless_assumptions
-from stream.coefficients import load_tables
-from stream.command import UsageError
+from stream.coefficients import TableError, Tables, load_tables
+from stream.command import UsageError, cost_files
 from stream.hosts import is_loopback
 from stream.json_log import log_to_stderr
 from stream.stopping import stopped
@@ -24,11 +25,7 @@ logger = logging.getLogger("trueclock.gateway")
 
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
-    if options.config:
-        config, tables = load_settings_file(options.config, options.assume, options.stack)
-    else:
-        config = default_config(options.upstream)
-        tables = load_tables(assume=options.assume, stack=options.stack)
+    config, tables = _configured(options)
     config = with_kafka(config, options)
     try:
         settings = Settings(
@@ -51,6 +48,21 @@ def run(options: argparse.Namespace) -> int:
     except StartError as error:
         raise UsageError(str(error)) from None
     return 0
+
+
+def _configured(options: argparse.Namespace) -> tuple[Config, Tables]:
+    """The configuration and the tables. Prices that were fetched to the data directory stand behind those given."""
+    fetched, given = fetched_prices(options.data_dir), cost_files(options)
+    try:
+        if options.config:
+            return load_settings_file(options.config, options.assume, options.stack, given, fetched)
+        return default_config(options.upstream), load_tables(
+            assume=options.assume, stack=options.stack, **{**fetched, **given}
+        )
+    except TableError as error:
+        if error.setting != ("prices",) or "prices" in given:
+            raise
+        raise UsageError(f"{error}; `gateway prices --refresh` fetches them anew") from None
 
 
 def demo(options: argparse.Namespace) -> int:

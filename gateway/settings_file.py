@@ -3,17 +3,25 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gateway.config import Config, ConfigError, load_config
 from stream.coefficients import TableError, Tables, load_tables
 
-__all__ = ["covered_destinations", "load_settings_file", "needless_assumptions"]
+__all__ = ["costs_in_use", "covered_destinations", "load_settings_file", "needless_assumptions"]
 
 
 def load_settings_file(
-    path: Path, assume: Mapping[str, str] | None = None, stack: str | None = None
+    path: Path,
+    assume: Mapping[str, str] | None = None,
+    stack: str | None = None,
+    costs: Mapping[str, Any] | None = None,
+    otherwise: Mapping[str, Any] | None = None,
 ) -> tuple[Config, Tables]:
-    """Read a configuration file and its tables; `assume` and `stack` (command line) go before the file's own.
+    """Read a configuration file and its tables; what the command line says goes before the file's own.
+
+    `costs` are `constants`, `region` and `prices` as `load_tables` takes them, as far as the command line gives them;
+    `otherwise` are those to take where neither it nor the file does.
 
     Raise ConfigError, which names the file and, where something in it is at fault, the line.
     """
@@ -21,10 +29,15 @@ def load_settings_file(
     assumed = {**config.assume, **(assume or {})}
     try:
         tables = load_tables(
-            config.tables, stack=config.stack if stack is None else stack, aliases=config.aliases, assume=assumed
+            config.tables,
+            stack=config.stack if stack is None else stack,
+            aliases=config.aliases,
+            assume=assumed,
+            **{**(otherwise or {}), **config.costs, **(costs or {})},
         )
     except TableError as error:
-        if _asked_for(error, assume or {}, stack):
+        fetched = error.setting == ("prices",) and "prices" not in config.costs
+        if fetched or _asked_for(error, assume or {}, stack, costs or {}):
             raise
         raise ConfigError(f"{_place(config, path, error)}: {error}") from None
     own = [name for name in config.assume if name not in (assume or {})]
@@ -32,13 +45,15 @@ def load_settings_file(
     return replace(config, warnings=(*config.warnings, *warnings)), tables
 
 
-def _asked_for(error: TableError, assume: Mapping[str, str], stack: str | None) -> bool:
+def _asked_for(error: TableError, assume: Mapping[str, str], stack: str | None, costs: Mapping[str, Any]) -> bool:
     """Whether the command line is at fault, and not the file."""
     match error.setting:
         case ("stack",):
             return stack is not None
         case ("assume", name):
             return name in assume
+        case ("constants" | "region" | "prices" as name,):
+            return name in costs
         case _:
             return False
 
@@ -69,6 +84,18 @@ def covered_destinations(config: Config, tables: Tables) -> Iterator[str]:
     for name in config.assume:
         if name not in config.exact:
             yield f"{name}: {_coverage(tables, name)}"
+
+
+def costs_in_use(config: Config, tables: Tables) -> Iterator[str]:
+    """Lines that say by which constants and prices the tables tell what requests cost."""
+    constants, prices = tables.constants, tables.prices
+    if constants is not None:
+        carbon, priced = constants.grid.carbon_grams_per_kwh.value, len(constants.prices)
+        own = f", {priced} price{'' if priced == 1 else 's'} of your own" if priced else ""
+        yield f"electricity of {constants.region} ({constants.grid.label}): {carbon:g} g CO2e a kWh{own}"
+    if prices is not None:
+        fetched = "" if "prices" in config.costs else ", unless the data directory has others"
+        yield f"prices of providers: {prices.about}{fetched}"
 
 
 def _coverage(tables: Tables, *names: str | None) -> str:

@@ -19,12 +19,16 @@ MAX_TEXT = 256
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request. `prompt` includes `cached`, `completion` includes `reasoning`; None: not said."""
+    """Tokens of one request; None: not said.
+
+    `prompt` includes `cached`, read from a prompt cache, and `written` to one; `completion` includes `reasoning`.
+    """
 
     prompt: int | None = None
     cached: int | None = None
     completion: int | None = None
     reasoning: int | None = None
+    written: int | None = None
 
 
 class ChunkDelta(msgspec.Struct, gc=False):
@@ -54,6 +58,7 @@ class Chunk(msgspec.Struct, gc=False):
     model: str | None = None
     usage: Any = UNSET
     error: Any = None
+    service_tier: str | None = None
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
@@ -76,6 +81,7 @@ class Facts:
     usage: Usage | None = None
     model: str | None = None
     finish_reason: str | None = None
+    service_tier: str | None = None
     error: bool = False
     choices: int | None = None
     deltas: list[Delta] = field(default_factory=list)
@@ -111,7 +117,10 @@ def usage_of(raw: Any) -> Usage | None:
     apart = _reported_apart(said, prompt, completion)
     if completion is not None and apart and apart != cached and reasoning in (None, apart):
         completion, reasoning = completion + apart, apart
-    return Usage(prompt, cached, completion, reasoning)
+    # As litellm and others who translate Anthropic's replies report it.
+    written = _count(details.get("cache_creation_tokens"))
+    written = _count(said.get("cache_creation_input_tokens")) if written is None else written
+    return Usage(prompt, cached, completion, reasoning, written)
 
 
 def _reported_apart(said: dict[str, Any], prompt: int | None, completion: int | None) -> int:
@@ -127,12 +136,12 @@ def _anthropic_or_responses(said: dict[str, Any]) -> Usage | None:
     if prompt is None and completion is None:
         return None
     details, made = said.get("input_tokens_details"), _object(said.get("output_tokens_details"))
-    cached = _count(_object(details).get("cached_tokens"))
+    cached, written = _count(_object(details).get("cached_tokens")), None
     if details is None:  # Anthropic reports cached and cache-written tokens apart from input_tokens
         read, written = _count(said.get("cache_read_input_tokens")), _count(said.get("cache_creation_input_tokens"))
         cached = read
         prompt = None if prompt is None else _count(prompt + (read or 0) + (written or 0))
-    return Usage(prompt, cached, completion, _count(made.get("reasoning_tokens")))
+    return Usage(prompt, cached, completion, _count(made.get("reasoning_tokens")), written)
 
 
 def merge(first: Usage | None, later: Usage | None) -> Usage | None:
@@ -140,8 +149,8 @@ def merge(first: Usage | None, later: Usage | None) -> Usage | None:
     if first is None or later is None:
         return later or first
     pairs = zip(
-        (later.prompt, later.cached, later.completion, later.reasoning),
-        (first.prompt, first.cached, first.completion, first.reasoning),
+        (later.prompt, later.cached, later.completion, later.reasoning, later.written),
+        (first.prompt, first.cached, first.completion, first.reasoning, first.written),
         strict=True,
     )
     return Usage(*(new if new is not None else old for new, old in pairs))
@@ -160,9 +169,15 @@ def reply_facts(document: Any) -> Facts:
         usage=usage_of(said.get("usage")),
         model=_text(said.get("model")),
         finish_reason=_finish(choices) if isinstance(choices, list) else _ending(said),
+        service_tier=_service_tier(said),
         error=bool(said.get("error")),
         choices=len(choices) if isinstance(choices, list) else None,
     )
+
+
+def _service_tier(said: dict[str, Any]) -> str | None:
+    """At which tier a request was served, and is billed; Anthropic says it among the usage."""
+    return _text(said.get("service_tier")) or _text(_object(said.get("usage")).get("service_tier"))
 
 
 def _ending(said: dict[str, Any]) -> str | None:
@@ -176,6 +191,7 @@ def chunk_facts(chunk: Chunk) -> Facts:
         usage=None if chunk.usage is UNSET else usage_of(chunk.usage),
         model=_text(chunk.model),
         finish_reason=next((_text(choice.finish_reason) for choice in chunk.choices if choice.finish_reason), None),
+        service_tier=_text(chunk.service_tier),
         error=bool(chunk.error),
         deltas=[choice_delta(choice) for choice in chunk.choices],
     )
@@ -205,7 +221,8 @@ def event_facts(document: Any) -> Facts:
             readable.append(msgspec.convert({"index": place, **_object(choice)}, ChunkChoice))
         except msgspec.ValidationError:
             continue
-    return chunk_facts(Chunk(readable, said.get("model"), said.get("usage"), said.get("error")))
+    others = (said.get(key) for key in ("model", "usage", "error", "service_tier"))
+    return chunk_facts(Chunk(readable, *others))
 
 
 def _typed_event_facts(said: dict[str, Any]) -> Facts:
@@ -214,6 +231,7 @@ def _typed_event_facts(said: dict[str, Any]) -> Facts:
     facts = Facts(
         usage=usage_of(inner.get("usage")),
         model=_text(inner.get("model")),
+        service_tier=_service_tier(inner),
         error=bool(said.get("error")) or kind in ("error", "response.failed"),
     )
     delta = said.get("delta")

@@ -122,9 +122,9 @@ class Architecture:
 
 
 @cache
-def architectures() -> dict[str, Architecture]:
-    """The architectures that ship with the program, by name."""
-    models: dict[str, dict[str, Any]] = json.loads(_FILE.read_bytes())["models"]
+def architectures(file: Path = _FILE) -> dict[str, Architecture]:
+    """The architectures that ship with the program, by name; those of another `file` of the same form."""
+    models: dict[str, dict[str, Any]] = json.loads(file.read_bytes())["models"]
     return {name: _architecture(name, numbers) for name, numbers in models.items()}
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from typing import Any, Literal
 
+from stream.constants import load_constants
+from stream.cost import accelerator_of
 from stream.runtime import runtime_function
 from stream.table_format import Row, Stack
 
@@ -26,6 +28,7 @@ _QUICK_FIRST = 0.7  # of a further output token, which is the same work and less
 _OFF_THE_LINE, _ANOTHER_UNIT = 1.5, 30.0
 _STEEPEST = 1.3  # times quadratic growth
 _LARGE_ERROR = 0.1
+_MEASURED_APART = 1.1  # a share and the whole may be off by that much
 _SECONDS = {"runtime_per_output_token", "overhead", "context_seconds_per_token2"}
 """Of a baseline's intervals those in seconds: all others are factors of the value."""
 
@@ -196,8 +199,33 @@ def _proxy(stack: Stack, row: Row) -> Iterator[Finding]:
         yield Finding("error", "proxy", f"proxy_of {row.proxy_of!r}, but other numbers than that")
 
 
-_ROW_RULES = (_units, _one_unit, _first_token, _order_in_outputs, _order_in_prompts, _jumps, _errors)
-_STACK_RULES = (_intervals, _proxy)
+def _served(row: Row) -> Iterator[Finding]:
+    """A share of a server with many requests is less than what a request takes that has it to itself."""
+    if row.served is None:
+        return
+    share, alone = row.served.coefficients, row.coefficients
+    whole_prompts = dict(_points(row))
+    pairs = [("an output token", share.per_output_token, alone.per_output_token)]
+    prompts = zip(share.knots, share.prompt_seconds, strict=True)
+    pairs += [(f"F({knot})", part, whole_prompts[knot]) for knot, part in prompts if knot in whole_prompts]
+    for what, part, whole in pairs:
+        if part > whole:
+            text = f"{what} is {part:g} s of a served batch and {whole:g} s alone: one request's share, not the step?"
+            yield Finding(_grade(part > _MEASURED_APART * whole), "served", text)
+
+
+def _power(stack: Stack, row: Row) -> Iterator[Finding]:
+    """No board draws more than it is made for."""
+    board = accelerator_of(stack, load_constants())
+    told = [watts for watts in (row.watts, row.served and row.served.watts) if watts]
+    most = max((max(watts.prompt, watts.output) for watts in told), default=0.0)
+    if board is not None and most > board.tdp_watts.high:
+        text = f"{most:g} W, but one {board.label} draws {board.tdp_watts.high:g} W at most: watts of one accelerator?"
+        yield Finding("error", "watts", text)
+
+
+_ROW_RULES = (_units, _one_unit, _first_token, _order_in_outputs, _order_in_prompts, _jumps, _errors, _served)
+_STACK_RULES = (_intervals, _proxy, _power)
 
 
 def check_row(stack: Stack, row: Row) -> Iterator[Finding]:

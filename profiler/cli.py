@@ -13,10 +13,13 @@ from profiler import (
     compare_command,
     convert_command,
     crossval_command,
+    energy_command,
     estimate_command,
     fit_command,
+    flops_command,
     plan_command,
     predict_command,
+    whatif_command,
 )
 from stream.command import Parser, add_version_option, run_quietly
 
@@ -31,6 +34,9 @@ _COMMANDS = (
     check_command,
     convert_command,
     compare_command,
+    flops_command,
+    energy_command,
+    whatif_command,
 )
 
 

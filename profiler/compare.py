@@ -1,7 +1,8 @@
 """Models and stacks side by side: idealized runtimes and dollars of the same requests, ranked. Pure.
 
 Dollars of a request are T(p, o) * accelerators * dollars per accelerator-hour / 3600, as the paper counts them: what
-the hardware costs while it does nothing else (batch size 1).
+the hardware costs while it does nothing else (batch size 1). The price is the one that events are counted with
+(`stream.cost.dollars_per_hour`), joules are the events' `dedicated` ones.
 
 Bounds of T(p, o) are those of its parts: T(p, 1), the prompt and the first output token, has the row's interval of
 `runtime_for_prompt_tokens`, and what T(p, o) takes beyond that has the interval of `runtime`. So at one output token,
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stream.coefficients import Tables
+from stream.constants import Constant
+from stream.cost import RowCosts, dollars_per_hour
 from stream.events import Provenance
 from stream.table_format import Row
 
@@ -25,7 +28,9 @@ __all__ = [
     "Requests",
     "bounds",
     "compare",
+    "price_of",
     "priced",
+    "ranked",
     "rows_of",
 ]
 
@@ -65,8 +70,9 @@ class Compared:
     Seconds are of the model on its `accelerators` together (None where the table does not say how many).
 
     `low_seconds` and `high_seconds` bound the mean where the row tells its interval (`interval_level`: 0.8 for 80 %, if
-    it tells that too); dollars are None where accelerators or price are unknown. `extrapolated` is the share of the
-    requests whose prompt lies past the last profiled size. Equal values share a rank, and the next one counts them.
+    it tells that too); dollars are None where accelerators or price are unknown, joules (of the server) where its
+    accelerators or what they draw are. `extrapolated` is the share of the requests whose prompt lies past the last
+    profiled size. Equal values share a rank, and the next one counts them.
     """
 
     model: str
@@ -83,6 +89,7 @@ class Compared:
     dollars_per_accelerator_hour: float | None
     mean_dollars: float | None
     dollars_rank: int | None
+    mean_energy_joules: float | None
     extrapolated: float
 
 
@@ -97,7 +104,7 @@ def compare(tables: Tables, stacks: Sequence[str], models: Sequence[str], reques
     for stack in stacks:
         rows = ((model, tables.row(stack, model)) for model in models)
         compared = [_compared(tables, stack, model, row, requests) for model, row in rows if row is not None]
-        found += _ranked(compared)
+        found += ranked(compared)
     missing = [model for model in models if model not in {each.model for each in found}]
     if missing:
         raise CompareError(_unknown(tables, stacks, missing[0]))
@@ -109,13 +116,18 @@ def rows_of(tables: Tables, stacks: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for stack in stacks for name in tables.stacks[stack].rows))
 
 
+def price_of(tables: Tables, stack: str) -> Constant | None:
+    """Dollars of an accelerator-hour of a stack, with range and source; None where nobody tells."""
+    return None if tables.constants is None else dollars_per_hour(tables.stacks[stack], tables.constants)
+
+
 def priced(tables: Tables, prices: Mapping[str, float]) -> Tables:
     """The same tables with these dollars per accelerator-hour, by stack; their version stays, as runtimes do."""
-    changed = {
-        name: replace(stack, dollars_per_accelerator_hour=prices.get(name, stack.dollars_per_accelerator_hour))
-        for name, stack in tables.stacks.items()
-    }
-    return replace(tables, stacks=changed)
+    if tables.constants is None or not prices:
+        return tables
+    given = {stack: Constant(dollars, dollars, dollars, "given") for stack, dollars in prices.items()}
+    constants = replace(tables.constants, hourly={**tables.constants.hourly, **given})
+    return replace(tables, constants=constants, known_costs={})
 
 
 def bounds(tables: Tables, stack: str, row: Row) -> Bounds | None:
@@ -160,8 +172,8 @@ def _compared(tables: Tables, stack: str, model: str, row: Row, requests: Reques
     seconds = sum(runtime(*point) * times for point, times in requests.items()) / count
     past = sum(times for (prompt, _), times in requests.items() if prompt > row.coefficients.last_knot)
     low, high = _mean_bounds(bounds(tables, stack, row), requests)
-    price = tables.stacks[stack].dollars_per_accelerator_hour
-    known = row.accelerators is not None and price is not None
+    price = price_of(tables, stack)
+    hourly = None if price is None or row.accelerators is None else row.accelerators * price.value
     return Compared(
         model=model,
         stack=stack,
@@ -174,11 +186,20 @@ def _compared(tables: Tables, stack: str, model: str, row: Row, requests: Reques
         high_seconds=high,
         interval_level=None if low is None else (row.intervals or {}).get("level"),
         runtime_rank=0,
-        dollars_per_accelerator_hour=price,
-        mean_dollars=seconds * (row.accelerators or 0) * (price or 0.0) / _HOUR if known else None,
+        dollars_per_accelerator_hour=None if price is None else price.value,
+        mean_dollars=None if hourly is None else seconds * hourly / _HOUR,
         dollars_rank=None,
+        mean_energy_joules=_mean_joules(tables.costs(stack, row), requests),
         extrapolated=past / count,
     )
+
+
+def _mean_joules(costs: RowCosts | None, requests: Requests) -> float | None:
+    if costs is None or costs.dedicated is None:
+        return None
+    each = [(times, costs.dedicated(*point).energy_joules) for point, times in requests.items()]
+    known = [times * joules for times, joules in each if joules is not None]
+    return sum(known) / sum(requests.values()) if len(known) == len(each) else None
 
 
 def _mean_bounds(of: Bounds | None, requests: Requests) -> tuple[float | None, float | None]:
@@ -189,13 +210,14 @@ def _mean_bounds(of: Bounds | None, requests: Requests) -> tuple[float | None, f
     return sum(times * low for times, (low, _) in each) / count, sum(times * high for times, (_, high) in each) / count
 
 
-def _ranked(compared: Sequence[Compared]) -> list[Compared]:
+def ranked(compared: Sequence[Compared]) -> list[Compared]:
+    """The models of one stack with their ranks among each other, the fastest first."""
     by_runtime = _ranks(compared, lambda each: each.mean_runtime_seconds)
     by_dollars = _ranks(compared, lambda each: each.mean_dollars)
-    ranked = [
+    found = [
         replace(each, runtime_rank=by_runtime[each.model], dollars_rank=by_dollars.get(each.model)) for each in compared
     ]
-    return sorted(ranked, key=lambda each: each.mean_runtime_seconds)
+    return sorted(found, key=lambda each: each.mean_runtime_seconds)
 
 
 def _ranks(compared: Sequence[Compared], value: Callable[[Compared], float | None]) -> dict[str, int]:

@@ -18,31 +18,40 @@ from profiler.compare import (
     CompareError,
     Requests,
     compare,
+    price_of,
     priced,
     rows_of,
 )
 from profiler.compare_text import comparison_text
-from profiler.estimate import whole_number
+from profiler.request_rows import whole_number
 from profiler.shipped import shipped_stacks, table_file
 from profiler.trace import read_trace
 from stream.coefficients import Tables, load_tables
 from stream.command import UsageError
+from stream.constants import Constant
 from stream.runtime import INTERPOLATIONS
-from stream.table_format import read_table
+from stream.table_format import Stack, read_table
 
 __all__ = ["Asked", "add"]
 
 _PROMPT, _OUTPUT = 512, 64
+_PIECE = 2000  # bytes: some 500 tokens
 
 _DESCRIPTION = f"""\
-Compare models and stacks: the mean idealized runtime of the same requests, and what they cost where a table says how
-many accelerators a model ran on (n) and what one costs an hour (T x n x dollars / 3600), ranked on each stack.
+Compare models and stacks: the mean idealized runtime of the same requests, and what they cost where it is known on
+how many accelerators a model runs (n) and what one costs an hour (T x n x dollars / 3600), ranked on each stack. An
+hour's price is that of --dollars-per-hour, else of --constants, else the table's, else the shipped one of the device:
+as events are counted. --json and --csv tell joules too.
 
 The requests are those of a --trace, a CSV file with the columns prompt_tokens and output_tokens (or
 completion_tokens), or ContextTokens and GeneratedTokens (Azure's), or every pair of --prompt-tokens and
 --output-tokens (default: {_PROMPT} and {_OUTPUT}), each compared by itself.
 
-Without --model, --stack and --table: the paper's ten models on A100 and V100; else all rows of the stacks."""
+Without --model, --stack and --table: the paper's ten models on A100 and V100; else all rows of the stacks.
+
+With --text models are compared by text instead of tokens, each with its own tokenizer: what a kilobyte (1,000 bytes)
+takes to read and to write, in prompts and replies of --piece bytes. Models are those of --model, or all whose
+tokenizers are at hand: given by --tokenizer, or in the local Hugging Face cache. Nothing is fetched."""
 
 _EXAMPLES = """\
 examples:
@@ -50,7 +59,8 @@ examples:
   profiler compare --trace requests.csv --sort dollars
   profiler compare --stack h100-predicted --dollars-per-hour h100-predicted=2.5 --sort dollars
   profiler compare --table mine.json --table h100-predicted
-  profiler compare --stack h100-predicted --model llama-3.1-70b --model qwen2.5-72b --prompt-tokens 512 4096 --json"""
+  profiler compare --stack h100-predicted --model llama-3.1-70b --model qwen2.5-72b --prompt-tokens 512 4096 --json
+  profiler compare --text book.txt --tokenizer qwen3-8b=models/qwen3-8b --tokenizer gpt-oss-20b=o200k_harmony"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,10 @@ def add(commands: Any) -> None:
     command.add_argument("--prompt-tokens", nargs="+", metavar="P", help="tokens of the prompt, one or several")
     command.add_argument("--output-tokens", nargs="+", metavar="O", help="tokens of the output, one or several")
     command.add_argument("--trace", type=Path, metavar="FILE", help="the requests of a CSV file instead")
+    command.add_argument(
+        "--text", type=Path, metavar="FILE", help="compare by a text, in UTF-8, in each model's tokens"
+    )
+    command.add_argument("--piece", metavar="BYTES", help=f"bytes of a prompt, and of a reply (default: {_PIECE:,})")
     several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
     command.add_argument("--model", **several, help="a row or an alias of one; may be repeated")
     command.add_argument("--stack", **several, help="may be repeated")
@@ -82,10 +96,15 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--dollars-per-hour", **price, help="what one accelerator of a stack costs an hour; repeatable"
     )
+    command.add_argument("--constants", type=Path, metavar="FILE", help="prices and power of accelerators of one's own")
     command.add_argument(
         "--interpolation", choices=INTERPOLATIONS, default="linear", help="how F(p) runs between profiled prompt sizes"
     )
     command.add_argument("--sort", choices=("runtime", "dollars"), default="runtime", help="by which of the two")
+    tokenizer = {**several, "metavar": "MODEL=PATH"}
+    command.add_argument(
+        "--tokenizer", **tokenizer, help="its tokenizer.json or a directory with it, or a tiktoken encoding; repeatable"
+    )
     form = command.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="a line a model and stack, as CSV")
     form.add_argument("--json", action="store_true", help="the same as JSON")
@@ -94,6 +113,11 @@ def add(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    if options.text is not None:
+        return _compare_by_text(options)
+    for_text = ("--piece", options.piece), ("--tokenizer", options.tokenizer)
+    if given := [name for name, value in for_text if value]:
+        raise UsageError(f"{given[0]} is for --text FILE")
     asked = _asked(options)
     tables = _tables(options)
     stacks, models = _chosen(options, tables)
@@ -104,7 +128,7 @@ def _compare(options: argparse.Namespace) -> int:
     elif options.json:
         print(json.dumps(_as_json(options, tables, stacks, found), indent=1))
     else:
-        parts = [comparison_text(each.described, stacks, compared) for each, compared in found]
+        parts = [comparison_text(tables, each.described, stacks, compared) for each, compared in found]
         print("\n\n".join([*parts, *_more_rows(options, tables, models)]))
     if options.plot:
         from profiler.compare_plot import figures
@@ -113,6 +137,38 @@ def _compare(options: argparse.Namespace) -> int:
         by_output = {each.point["output_tokens"]: compared for each, compared in reversed(found)}
         in_order = {output: by_output[output] for output in sorted(by_output)}
         write_page(options.plot, figures(tables, in_order, options.sort), "Models and stacks")
+    return 0
+
+
+def _compare_by_text(options: argparse.Namespace) -> int:
+    from profiler.compare_tokens import Weighed, encode, read_text, record, tokens_text, weigh, write_tokens_csv
+    from profiler.tokenizers import tokenizers_of
+
+    for other in ("trace", "prompt_tokens", "output_tokens", "plot"):
+        if getattr(options, other):
+            raise UsageError(f"give either --text or --{other.replace('_', '-')}, not both")
+    [piece] = _counts("--piece", [options.piece or str(_PIECE)])
+    if not piece:
+        raise UsageError("--piece: expected bytes, 1 or more, found 0")
+    tables = _tables(options)
+    among = [name for name in tables.stacks if not options.stack or name in options.stack]
+    tokenizers = tokenizers_of(tables, among, options.model, options.tokenizer)
+    encoded = encode(read_text(options.text), tokenizers)
+    stacks, _ = _chosen(argparse.Namespace(**{**vars(options), "model": list(encoded)}), tables)
+    tables = priced(tables, _prices(options.dollars_per_hour, stacks))
+    weighed: Sequence[Weighed] = weigh(tables, stacks, encoded, piece)
+    order = [(each.stack, each.model) for each in _sorted([each.compared for each in weighed], options.sort)]
+    weighed = sorted(weighed, key=lambda each: order.index((each.compared.stack, each.compared.model)))
+    size = weighed[0].text.bytes
+    if options.csv:
+        write_tokens_csv(sys.stdout, weighed)
+    elif options.json:
+        told = {"text": str(options.text), "bytes": size, "piece_bytes": min(piece, size)}
+        head = {**told, "table_version": tables.version, "stacks": _stacks_json(tables, stacks)}
+        print(json.dumps({**head, "rows": [record(each) for each in weighed]}, indent=1))
+    else:
+        pieces = f"in prompts and replies of {min(piece, size):,} bytes"
+        print(tokens_text(tables, f"{options.text}: {size:,} bytes; for a kilobyte of it, {pieces}", stacks, weighed))
     return 0
 
 
@@ -150,7 +206,13 @@ def _tables(options: argparse.Namespace) -> Tables:
     paths = [table_file(each) for each in options.table]
     # A stack must lead, whichever: all that are compared are asked by name.
     first = read_table(paths[0]).stacks[0].name if paths else None
-    return load_tables(paths, stack=first or None, interpolation=options.interpolation, any_kind=True)
+    return load_tables(
+        paths,
+        stack=first or None,
+        interpolation=options.interpolation,
+        any_kind=True,
+        constants=options.constants,
+    )
 
 
 def _chosen(options: argparse.Namespace, tables: Tables) -> tuple[Sequence[str], Sequence[str]]:
@@ -233,14 +295,25 @@ def _as_json(
     stacks: Sequence[str],
     found: Sequence[tuple[Asked, Sequence[Compared]]],
 ) -> dict[str, Any]:
-    said = {
-        name: {
-            "hardware": tables.stacks[name].hardware,
-            "source": tables.stacks[name].source,
-            "dollars_per_accelerator_hour": tables.stacks[name].dollars_per_accelerator_hour,
-        }
-        for name in stacks
-    }
     comparisons = [{**asked.point, "rows": [asdict(each) for each in compared]} for asked, compared in found]
     trace = {"trace": str(options.trace)} if options.trace else {}
-    return {**trace, "table_version": tables.version, "stacks": said, "comparisons": comparisons}
+    return {
+        **trace,
+        "table_version": tables.version,
+        "stacks": _stacks_json(tables, stacks),
+        "comparisons": comparisons,
+    }
+
+
+def _stacks_json(tables: Tables, stacks: Sequence[str]) -> dict[str, Any]:
+    return {name: _stack_json(tables.stacks[name], price_of(tables, name)) for name in stacks}
+
+
+def _stack_json(stack: Stack, price: Constant | None) -> dict[str, Any]:
+    return {
+        "hardware": stack.hardware,
+        "source": stack.source,
+        "dollars_per_accelerator_hour": None if price is None else price.value,
+        "dollars_range": None if price is None else [price.low, price.high],
+        "dollars_source": None if price is None else price.source,
+    }

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from profiler.compare import Compared
+from profiler.compare import Compared, price_of
+from stream.coefficients import Tables
 
-__all__ = ["comparison_text", "origin_notes"]
+__all__ = ["comparison_notes", "comparison_text", "line", "origin_notes"]
 
 _HEADS = ("seconds", "n", "rank", "$/1,000 requests", "rank")
 _NOTHING = ("-", *("" for _ in _HEADS[1:]))
@@ -12,7 +13,7 @@ _GAP = "   "
 _LISTED = 4
 
 
-def comparison_text(described: str, stacks: Sequence[str], compared: Sequence[Compared]) -> str:
+def comparison_text(tables: Tables, described: str, stacks: Sequence[str], compared: Sequence[Compared]) -> str:
     """The table of one comparison, in the order of the first stack that has a model.
 
     n is the accelerators that a model ran on, dollars are of 1,000 requests.
@@ -23,8 +24,8 @@ def comparison_text(described: str, stacks: Sequence[str], compared: Sequence[Co
     heads = ["model", *(_HEADS * len(stacks))]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     widths = _room_for(stacks, widths)
-    lines = [described, _above(stacks, widths), _line(heads, widths), *(_line(row, widths) for row in rows)]
-    return "\n".join([*lines, *_notes(stacks, compared)])
+    lines = [described, _above(stacks, widths), line(heads, widths), *(line(row, widths) for row in rows)]
+    return "\n".join([*lines, *comparison_notes(tables, stacks, compared)])
 
 
 def _cells(by_place: dict[tuple[str, str], Compared], stacks: Sequence[str], model: str) -> Iterator[str]:
@@ -58,19 +59,22 @@ def _above(stacks: Sequence[str], widths: Sequence[int]) -> str:
     return _GAP.join(cells).rstrip()
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """A line of a table: the first cell begins at the left, the others end at the right."""
     first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
     return _GAP.join([first.strip().ljust(widths[0]), *others]).rstrip()
 
 
-def _notes(stacks: Sequence[str], compared: Sequence[Compared]) -> Iterator[str]:
+def comparison_notes(tables: Tables, stacks: Sequence[str], compared: Sequence[Compared]) -> Iterator[str]:
+    """What to know of the numbers: whose they are, how well they are known, and what is missing."""
     counts = {each.accelerators for each in compared if each.accelerators is not None}
     if len(counts) > 1:
         on = f"{min(counts)} to {max(counts)} accelerators (n)"
         yield f"seconds are of models on {on}, each as it was run: rank them by dollars to count what they take"
     for stack in stacks:
         here = [each for each in compared if each.stack == stack]
-        yield from (f"{stack}: {note}" for note in (*origin_notes(here), *_number_notes(here), *_price_notes(here)))
+        said = (*origin_notes(here), *_number_notes(here), *_price_notes(tables, stack, here))
+        yield from (f"{stack}: {note}" for note in said)
 
 
 def origin_notes(here: Sequence[Compared]) -> Iterator[str]:
@@ -92,11 +96,14 @@ def _number_notes(here: Sequence[Compared]) -> Iterator[str]:
         yield f"extrapolated beyond the profiled prompt sizes{share}"
 
 
-def _price_notes(here: Sequence[Compared]) -> Iterator[str]:
-    """Which half of the dollars is missing, and how to give it."""
-    if any(each.dollars_per_accelerator_hour is None for each in here):
-        how = f"--dollars-per-hour {here[0].stack}=X gives it"
-        yield f"no dollars where the price of an accelerator-hour is not known: {how}"
+def _price_notes(tables: Tables, stack: str, here: Sequence[Compared]) -> Iterator[str]:
+    """What an accelerator-hour costs; or which half of the dollars is missing, and how to give it."""
+    price, option = price_of(tables, stack), f"--dollars-per-hour {stack}=X"
+    if price is None and here:
+        yield f"no dollars where the price of an accelerator-hour is not known: {option} gives it"
+    if price is not None and any(each.mean_dollars is not None for each in here):
+        known = "" if price.low == price.high else f" ({price.low:g} to {price.high:g}; {option} changes it)"
+        yield f"dollars at {price.value:g} an accelerator-hour{known}"
     uncounted = list(dict.fromkeys(each.model for each in here if each.accelerators is None))
     if uncounted:
         others = f" and {len(uncounted) - _LISTED} more" if uncounted[_LISTED:] else ""

@@ -1,34 +1,19 @@
 """Estimates: T(p, o) of one request, or of every row of a CSV file. Pure but for the streams passed in."""
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from profiler.request_rows import COLUMNS, EstimateError, append_columns, whole_number
 from stream.coefficients import Tables
 from stream.runtime import RuntimeFunction
 
-__all__ = [
-    "COLUMNS",
-    "RESULT_COLUMN",
-    "EstimateError",
-    "Summary",
-    "estimate",
-    "estimate_csv",
-    "unknown_model",
-    "whole_number",
-]
+__all__ = ["RESULT_COLUMN", "Summary", "estimate", "estimate_csv", "unknown_model"]
 
-COLUMNS = ("model", "prompt_tokens", "output_tokens")
 RESULT_COLUMN = "runtime_seconds"
 
 _LISTED_MODELS = 8
 _REMEMBERED_COUNTS = 100_000
-_MOST_DIGITS = 12
-
-
-class EstimateError(ValueError):
-    """A question that has no answer. One line: what is wrong, where, and what to do."""
 
 
 @dataclass(slots=True)
@@ -74,55 +59,22 @@ def unknown_model(tables: Tables, model: str) -> str:
 def estimate_csv(source: Iterable[str], out: TextIO, tables: Tables, name: str) -> Summary:
     """Copy CSV rows with T in seconds appended as the last column, empty for models without a row.
 
-    The input's columns and their order are kept, a column that is called `runtime_seconds` already too: the
-    appended one is always the last. Raise EstimateError, naming `name` and the line, for a missing column or
-    a token count that is no whole number. Blank lines are left out.
+    Raise EstimateError, naming `name` and the line, for a missing column or a token count that is no whole number.
     """
-    reader = csv.reader(source)
-    writer = csv.writer(out, lineterminator="\n")
     models: dict[str, _Model] = {}
-    try:
-        header = next(reader, [])
-        places = _places(header, name)
-        writer.writerow([*header, RESULT_COLUMN])
-        writer.writerows(_estimated(reader, len(header), places, models, tables))
-    except csv.Error as error:
-        raise EstimateError(f"{name}: line {reader.line_num}: not readable as CSV: {error}") from None
-    except _BadRowError as error:
-        raise EstimateError(f"{name}: line {reader.line_num}: {error}") from None
+    append_columns(source, out, name, [RESULT_COLUMN], lambda rows, header: _estimated(rows, header, models, tables))
     return Summary(
         uncovered={model: known.rows for model, known in models.items() if known.runtime is None},
         extrapolated={model: known.past for model, known in models.items() if known.past},
     )
 
 
-class _BadRowError(ValueError):
-    pass
-
-
-def _places(header: Sequence[str], name: str) -> tuple[int, int, int]:
-    missing = [column for column in COLUMNS if column not in header]
-    if missing:
-        found = f"found {', '.join(header)}" if header else "the file is empty"
-        raise EstimateError(f"{name}: line 1: no column {', '.join(missing)}: {found}")
-    model, prompt, output = (header.index(column) for column in COLUMNS)
-    return model, prompt, output
-
-
 def _estimated(
-    rows: Iterable[list[str]],
-    width: int,
-    places: tuple[int, int, int],
-    models: dict[str, _Model],
-    tables: Tables,
+    rows: Iterable[list[str]], header: Sequence[str], models: dict[str, _Model], tables: Tables
 ) -> Iterator[list[str | float]]:
-    at_model, at_prompt, at_output = places
+    at_model, at_prompt, at_output = (header.index(column) for column in COLUMNS)
     counts: dict[str, int] = {}
     for row in rows:
-        if len(row) != width:
-            if not row:
-                continue
-            raise _BadRowError(f"expected {width} columns, found {len(row)}")
         model = models.get(row[at_model])
         if model is None:
             model = models[row[at_model]] = _model(tables, row[at_model])
@@ -146,20 +98,11 @@ def _count(text: str, column: str, counts: dict[str, int]) -> int:
     try:
         count = whole_number(text)
     except ValueError as error:
-        raise _BadRowError(f"{column}: {error}") from None
+        raise EstimateError(f"{column}: {error}") from None
     if len(counts) >= _REMEMBERED_COUNTS:
         counts.clear()
     counts[text] = count
     return count
-
-
-def whole_number(text: str) -> int:
-    """Read a token count, "512" or "512.0"; raise ValueError, one line, for anything else."""
-    whole, _, fraction = text.strip().partition(".")
-    digits = whole.isascii() and whole.isdigit() and not fraction.strip("0")
-    if not digits or len(whole) > _MOST_DIGITS:
-        raise ValueError(f"expected a whole number of tokens, 0 or more, found {text[:40]!r}")
-    return int(whole)
 
 
 def _model(tables: Tables, name: str) -> _Model:

@@ -1,19 +1,17 @@
 """`profiler estimate`: seconds that requests take alone on a stack, one or a CSV file of them."""
 
 import argparse
-import io
 import sys
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from profiler.estimate import estimate, estimate_csv, whole_number
+from profiler.estimate import estimate, estimate_csv
+from profiler.request_rows import opened, warn_of_models, whole_number
 from stream.coefficients import Tables
 from stream.command import UsageError, add_table_options, tables_of
 
 __all__ = ["add"]
 
-_WARNED_MODELS = 50
+_NAME = "profiler estimate"
 
 _DESCRIPTION = """\
 Estimate how many seconds a request takes alone on a stack.
@@ -69,34 +67,15 @@ def _estimate_one(options: argparse.Namespace, tables: Tables) -> None:
     seconds, extrapolated = estimate(tables, options.model, prompt, output)
     print(seconds)
     if extrapolated:
-        _warn(f"{prompt} prompt tokens lie beyond the profiled sizes of {options.model}: extrapolated")
+        said = f"{prompt} prompt tokens lie beyond the profiled sizes of {options.model}: extrapolated"
+        print(f"{_NAME}: warning: {said}", file=sys.stderr)
 
 
 def _estimate_file(name: str, tables: Tables) -> None:
-    with ExitStack() as files:
-        opened = sys.stdin.buffer if name == "-" else files.enter_context(Path(name).open("rb"))
-        # surrogateescape: cells that are not ours to read come out as the bytes they were.
-        source = io.TextIOWrapper(opened, "utf-8-sig", errors="surrogateescape", newline="")
-        result = files.enter_context(_whole_output())
-        summary = estimate_csv(source, result, tables, "standard input" if name == "-" else name)
-    _warn_of("left empty: no row on " + tables.reference, summary.uncovered)
-    _warn_of("extrapolated: prompts beyond the profiled sizes", summary.extrapolated)
-
-
-def _whole_output() -> TextIO:
-    output = sys.stdout.fileno()
-    return open(output, "w", encoding="utf-8", errors="surrogateescape", newline="", closefd=False)
-
-
-def _warn_of(what: str, rows_of: dict[str, int]) -> None:
-    for model, rows in list(rows_of.items())[:_WARNED_MODELS]:
-        _warn(f"{model!r}: {rows} {'row' if rows == 1 else 'rows'} {what}")
-    if len(rows_of) > _WARNED_MODELS:
-        _warn(f"{len(rows_of) - _WARNED_MODELS} more models {what}")
-
-
-def _warn(text: str) -> None:
-    print(f"profiler estimate: warning: {text}", file=sys.stderr)
+    with opened(name) as (source, out, called):
+        summary = estimate_csv(source, out, tables, called)
+    warn_of_models(_NAME, "left empty: no row on " + tables.reference, summary.uncovered)
+    warn_of_models(_NAME, "extrapolated: prompts beyond the profiled sizes", summary.extrapolated)
 
 
 def _tokens(option: str, text: str) -> int:

@@ -58,8 +58,11 @@ class Figure:
     y_scale: str | None = None
 
 
-def page(figures: Iterable[Figure], title: str = "trueclock") -> str:
-    """The HTML of a page with these figures: light or dark as the reader prefers, each with its values as a table."""
+def page(figures: Iterable[Figure], title: str = "trueclock", before: str = "", after: str = "") -> str:
+    """The HTML of a page with these figures: light or dark as the reader prefers, each with its values as a table.
+
+    `before` and `after` are HTML around the figures.
+    """
     data = json.dumps(_on_shared_scales(list(figures)), separators=(",", ":"), allow_nan=False)
     vendored = next(iter(sorted(Path(str(files("gateway"))).glob("page/vendor/uplot-*"))))
     parts = {
@@ -67,6 +70,8 @@ def page(figures: Iterable[Figure], title: str = "trueclock") -> str:
         "uplot.js": (vendored / "uPlot.iife.min.js").read_text(encoding="utf-8"),
         "figures": data.replace("<", "\\u003c"),  # no text of theirs can end the script
         "title": html.escape(title),
+        "before": f'<div class="report">{before}</div>' if before else "",
+        "after": f'<div class="report">{after}</div>' if after else "",
     }
     first, *rest = (files("profiler") / "plot.html").read_text(encoding="utf-8").split("{{")
     pieces = (piece.split("}}", 1) for piece in rest)

@@ -6,7 +6,7 @@ from typing import Any
 
 from profiler.hardware import Hardware, stacks
 from profiler.prediction import WIDTHS, Prediction, placed, stands_on
-from profiler.roofline import USABLE_MEMORY, context_bytes, weight_bytes
+from profiler.roofline import USABLE_MEMORY, context_bytes, context_copies, weight_bytes
 from profiler.tables import row_record
 from stream.runtime import prompt_function
 
@@ -15,6 +15,7 @@ __all__ = ["many", "one", "record"]
 _GIGA = 1e9
 _NOTHING = "-"
 _WIDTH = 100
+_SHARED_PROMPT = 512
 _FEW = 4  # cases of which the interval is that of the largest error
 
 
@@ -32,6 +33,7 @@ def one(prediction: Prediction, name: str | None, prompts: Iterable[int]) -> str
         *(_line(f"F({tokens})", prompt(tokens), band.prompt) for tokens in prompts if tokens <= numbers.last_knot),
         _line("beta", numbers.per_output_token, band.token),
         _line("gamma", numbers.context, band.context),
+        *_served(prediction),
         "",
         *_standing(prediction),
     ]
@@ -92,12 +94,21 @@ def _line(what: str, seconds: float, factors: tuple[float, float]) -> str:
     return f"  {what:14} {seconds:>10.4g}   {seconds * low:.3g} to {seconds * high:.3g}"
 
 
+def _served(prediction: Prediction) -> list[str]:
+    """One request's share where many are served at once, a line."""
+    if prediction.served is None:
+        return []
+    batch, share = prediction.served.batch, prediction.served.coefficients
+    first = f"F({_SHARED_PROMPT}) {prompt_function(share)(_SHARED_PROMPT):.4g}"
+    return ["", f"  one request's share of {batch} at once: {first}, beta {share.per_output_token:.4g} s"]
+
+
 def _memory(prediction: Prediction) -> str:
     model, hardware, devices = prediction.architecture, prediction.hardware, prediction.devices
     weights, memory = weight_bytes(model) / devices, hardware.memory_bytes
     left = USABLE_MEMORY * memory - weights
     share = f"{weights / _GIGA:.1f} of {memory / _GIGA:.0f} GB of each device are weights"
-    each = context_bytes(model) / _sharing(prediction)
+    each = context_bytes(model) * context_copies(model, prediction.placement) / devices
     if not prediction.fits:
         return f"{share}: it does NOT fit"
     if not each:
@@ -110,12 +121,6 @@ def _software(hardware: Hardware) -> list[str]:
     others = [name for name, each in stacks().items() if each.device == hardware.device and name != hardware.name]
     also = f"; other stacks of this device: {', '.join(others)}" if others else ""
     return _wrapped(f"{hardware.software}, batch size 1{also}")
-
-
-def _sharing(prediction: Prediction) -> int:
-    """Over how many devices the cache is divided: no further than there are key-value heads; a latent one is copied."""
-    model, placement = prediction.architecture, prediction.placement
-    return placement.stages * min(placement.tensor, 1 if model.latent else model.kv_heads)
 
 
 def _standing(prediction: Prediction) -> list[str]:

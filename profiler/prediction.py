@@ -14,8 +14,10 @@ from typing import Any
 from profiler.architectures import BYTES, Architecture
 from profiler.bands import Band, band
 from profiler.config import ArchitectureError
+from profiler.flops import flops_of
 from profiler.hardware import Hardware
 from profiler.roofline import (
+    CONTEXT,
     KNOTS,
     USABLE_MEMORY,
     Placement,
@@ -25,9 +27,11 @@ from profiler.roofline import (
     place,
     weight_bytes,
 )
+from profiler.serving import BATCH, served_batch, shares
 from profiler.tables import rounded
+from profiler.watts import watts_of
 from stream.runtime import Coefficients
-from stream.table_format import Row, Stack
+from stream.table_format import Row, Served, Stack
 
 __all__ = ["WIDTHS", "Prediction", "placed", "predict", "predicted_stack", "stands_on"]
 
@@ -36,13 +40,18 @@ WIDTHS = {"bf16": "16-bit", "fp16": "16-bit"}
 
 _KEEP = 4  # significant digits
 _LEAST_CONTEXT = 2048  # tokens that a placement must leave room for
+_SERVED_NOTE = (
+    f"Served: {BATCH} requests at once, as far as they fit; the intervals hold for these seconds too. Watts: of one"
+    " accelerator's board, for prompts of 1,024 tokens and as much context."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One model on one hardware: seconds, the band of their error, and what to know of them.
 
-    `fits` tells whether weights and 2,048 tokens of context fit what servers use of the devices' memory.
+    `fits` tells whether weights and 2,048 tokens of context fit what servers use of the devices' memory; `served` is
+    one request's share where many are served at once, None where that is not known.
     """
 
     architecture: Architecture
@@ -52,6 +61,7 @@ class Prediction:
     band: Band
     fits: bool
     notes: tuple[str, ...] = ()
+    served: Served | None = None
 
     @property
     def devices(self) -> int:
@@ -72,6 +82,9 @@ class Prediction:
             fit_error=self.band.median,
             intervals=self.intervals,
             accelerators=self.devices,
+            flops=flops_of(self.architecture),
+            watts=watts_of(self.architecture, self.hardware.device, self.devices, self.coefficients),
+            served=self.served,
             source=self.architecture.source,
             note=". ".join((placed(self), *self.notes)),
         )
@@ -94,6 +107,7 @@ def predict(
     model = _with_weights(model, weights)
     placement = place(model, hardware) if tensor is None else _shared(model, tensor)
     knots = _knots(longest)
+    alone = rounded(coefficients(model, hardware, placement, knots), _KEEP)
     fits = _fits(model, hardware, placement)
     said = [*notes, *_weight_notes(model, hardware)]
     if knots[-1] < KNOTS[-1]:
@@ -107,10 +121,11 @@ def predict(
         architecture=model,
         hardware=hardware,
         placement=placement,
-        coefficients=rounded(coefficients(model, hardware, placement, knots), _KEEP),
+        coefficients=alone,
         band=band(model, hardware),
         fits=fits,
         notes=tuple(said),
+        served=_served(model, hardware, placement, alone),
     )
 
 
@@ -130,7 +145,9 @@ def predicted_stack(predictions: Iterable[Prediction], name: str, date: str, nam
         date=date,
         source="predicted from the architecture by trueclock's roofline (profiler/roofline.py)"
         + (f"; {hardware.source}" if hardware.source else ""),
-        note="Predicted, not measured. Intervals are factors of the prediction, 80 %. " + stands_on(hardware),
+        note=f"Predicted, not measured. Intervals are factors of the prediction, 80 %. {stands_on(hardware)}"
+        + (f" {_SERVED_NOTE}" if any(each.served for each in found) else ""),
+        accelerator=hardware.device,
     )
 
 
@@ -168,6 +185,18 @@ def _shared(model: Architecture, tensor: int) -> Placement:
         heads += f" ({model.kv_heads} of keys and values)"
     can = ", ".join(str(count) for count in range(1, model.heads + 1) if divides(model, count))
     raise ArchitectureError(f"{model.name}: {tensor} devices cannot share its {heads}: tensor parallel can be {can}")
+
+
+def _served(model: Architecture, hardware: Hardware, placement: Placement, alone: Coefficients) -> Served | None:
+    batch = served_batch(model, hardware, placement)
+    if batch is None:
+        return None
+    knots = alone.knots
+    numbers = rounded(shares(model, hardware, placement, batch, knots, min(CONTEXT, knots[-1])), _KEEP)
+    # Long prompts take several steps there, which costs a little; but each could be encoded in one, alone, as well.
+    numbers = replace(numbers, prompt_seconds=tuple(map(min, numbers.prompt_seconds, alone.prompt_seconds)))
+    devices = placement.tensor * placement.stages
+    return Served(batch, numbers, watts_of(model, hardware.device, devices, numbers, batch))
 
 
 def _knots(longest: int | None) -> tuple[int, ...]:

@@ -26,11 +26,13 @@ from profiler.kernels import experts as experts_kernel
 from stream.runtime import Coefficients
 
 __all__ = [
+    "CONTEXT",
     "KNOTS",
     "USABLE_MEMORY",
     "Placement",
     "coefficients",
     "context_bytes",
+    "context_copies",
     "divides",
     "place",
     "step_seconds",
@@ -43,7 +45,8 @@ KNOTS = (
 )
 """Prompt sizes of the tables: half octaves where F is quadratic, so that straight lines between them are near it."""
 
-_CONTEXT = 32_768
+CONTEXT = 32_768
+"""Tokens of context that a placement has room for, and over which gamma is the mean growth."""
 
 USABLE_MEMORY = 0.9
 """The share of a device's memory that serving stacks allow themselves by default, for weights and context."""
@@ -63,7 +66,7 @@ def place(model: Architecture, hardware: Hardware) -> Placement:
     Within a node the layers are split (tensor parallel), as far as the heads can be shared; what needs more takes
     several such groups in a row.
     """
-    needed = weight_bytes(model) + _CONTEXT * context_bytes(model)
+    needed = weight_bytes(model) + CONTEXT * context_bytes(model)
     devices = 1
     while devices * USABLE_MEMORY * hardware.memory_bytes < needed:
         devices *= 2
@@ -99,6 +102,11 @@ def context_bytes(model: Architecture) -> float:
     return (model.layers - model.window_layers) * 2 * model.kv_heads * model.head_dim * ACTIVATION
 
 
+def context_copies(model: Architecture, placement: Placement) -> float:
+    """How many times a cached token is kept: devices share heads of keys and values, and copy what is left over."""
+    return placement.tensor / min(placement.tensor, 1 if model.latent else model.kv_heads)
+
+
 def coefficients(
     model: Architecture, hardware: Hardware, placement: Placement, knots: tuple[int, ...] = KNOTS
 ) -> Coefficients:
@@ -108,7 +116,7 @@ def coefficients(
     is the slower one at first, or attention has windows, the growth is not even: nearer it is less (or more), and
     further more (or less).
     """
-    reach = min(_CONTEXT, knots[-1])
+    reach = min(CONTEXT, knots[-1])
     near, far = (float(step_seconds(model, hardware, placement, 1, context)) for context in (0, reach))
     prompts = step_seconds(model, hardware, placement, np.array(knots), prompt=True)
     return Coefficients(
@@ -126,7 +134,7 @@ def step_seconds(
     placement: Placement,
     tokens: int,
     context: int = 0,
-    batch: int = 1,
+    batch: float = 1,
     *,
     prompt: bool | None = None,
 ) -> float: ...

@@ -8,8 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from stream.flops import Flops
 from stream.runtime import Coefficients
-from stream.table_format import FORMAT, Row, Stack, TableError, parse_table
+from stream.table_format import FORMAT, Row, Served, Stack, TableError, Watts, parse_table
 
 __all__ = ["LEVEL", "rounded", "row_record", "significant", "table_text", "tables_text", "write_stack"]
 
@@ -50,11 +51,8 @@ def tables_text(record: Mapping[str, Any]) -> str:
 def row_record(row: Row) -> dict[str, Any]:
     """A row as a file has it, without what goes without saying (an overhead or gamma of 0)."""
     numbers = row.coefficients
-    knots = zip(numbers.knots, numbers.prompt_seconds, strict=True)
     fields = {
-        "runtime_per_output_token": numbers.per_output_token,
-        "context_seconds_per_token2": numbers.context or None,
-        "runtime_for_prompt_tokens": {str(knot): seconds for knot, seconds in knots},
+        **_seconds(numbers),
         "overhead": numbers.overhead or None,
         "quadratic": numbers.quadratic and list(numbers.quadratic),
         "provenance": row.provenance,
@@ -63,9 +61,36 @@ def row_record(row: Row) -> dict[str, Any]:
         "fit_error": row.fit_error,
         "intervals": row.intervals and dict(row.intervals),
         "accelerators": row.accelerators,
+        "flops": row.flops and _flops(row.flops),
+        "watts": row.watts and _watts(row.watts),
+        "served": row.served and _served(row.served),
         "source": row.source,
         "note": row.note,
     }
+    return _given(fields)
+
+
+def _seconds(numbers: Coefficients) -> dict[str, Any]:
+    knots = zip(numbers.knots, numbers.prompt_seconds, strict=True)
+    return {
+        "runtime_per_output_token": numbers.per_output_token,
+        "context_seconds_per_token2": numbers.context or None,
+        "runtime_for_prompt_tokens": {str(knot): seconds for knot, seconds in knots},
+    }
+
+
+def _flops(flops: Flops) -> dict[str, Any]:
+    """Whole numbers as such; of windows nothing where there are none."""
+    counts = {name: int(count) if count == int(count) else count for name, count in asdict(flops).items()}
+    return counts if flops.window else {name: counts[name] for name in counts if "window" not in name}
+
+
+def _watts(watts: Watts) -> dict[str, Any]:
+    return _given({**asdict(watts), "interval": list(watts.interval)})
+
+
+def _served(served: Served) -> dict[str, Any]:
+    fields = {"batch": served.batch, **_seconds(served.coefficients), "watts": served.watts and _watts(served.watts)}
     return _given(fields)
 
 
@@ -100,6 +125,7 @@ def _stack_record(stack: Stack) -> dict[str, Any]:
         "date": stack.date,
         "source": stack.source,
         "note": stack.note,
+        "accelerator": stack.accelerator,
         "dollars_per_accelerator_hour": stack.dollars_per_accelerator_hour,
     }
     return {**_given(described), "models": {name: row_record(row) for name, row in stack.rows.items()}}

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from profiler.estimate import whole_number
+from profiler.request_rows import whole_number
 
 __all__ = ["FORMS", "TraceError", "read_trace"]
 

@@ -13,6 +13,7 @@ from stream.coefficients import Tables
 from stream.command import (
     Parser,
     add_assume_option,
+    add_cost_options,
     add_table_options,
     add_version_option,
     run_quietly,
@@ -22,8 +23,10 @@ from stream.denoise_command import add_denoise_command
 from stream.enrich import enrich
 from stream.events import InvalidEvent, decode_event, encode_enriched
 from stream.lines import Bury, DeadLetters, numbered_lines
+from stream.outcomes_command import add_outcomes_command
 from stream.replay_command import add_replay_command
 from stream.simulate_command import add_simulate_command
+from stream.whatif_command import add_whatif_command
 from stream.worker_command import add_worker_command
 
 __all__ = ["main"]
@@ -58,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=_EXAMPLES,
     )
     add_table_options(command)
+    add_cost_options(command)
     add_assume_option(command)
     command.add_argument(
         "--baselines", type=Path, metavar="FILE", help="what `stream denoise --json` wrote: gives denoised runtimes"
@@ -68,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_simulate_command(commands)
     add_worker_command(commands)
     add_replay_command(commands)
+    add_whatif_command(commands)
+    add_outcomes_command(commands)
     options = parser.parse_args(argv)
     status: int = options.run(options)
     return status

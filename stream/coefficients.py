@@ -13,6 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from stream.constants import Constants, constants_from_json, load_constants
+from stream.cost import RowCosts, row_costs
+from stream.prices import PriceError, Prices, load_prices, prices_from_json
 from stream.runtime import INTERPOLATIONS, Interpolation, RuntimeFunction, runtime_function
 from stream.table_format import (
     FORMAT,
@@ -48,8 +51,8 @@ class Tables:
 
     `reference` is the leading stack; `references` are the reference stacks, the leading one first, and never a
     denoised one. `assume` maps served names of models that nobody outside can measure to the row (or an alias of
-    it) whose numbers stand in for them. `found` and `functions` are memos of pure look-ups, kept here to end with
-    them.
+    it) whose numbers stand in for them. `constants` and `prices` say what costs what; tables that were stored before
+    there were any have none. The last fields are memos of pure look-ups, kept here to end with them.
     """
 
     stacks: Mapping[str, Stack]
@@ -59,8 +62,11 @@ class Tables:
     aliases: Mapping[str, str]
     assume: Mapping[str, str]
     version: str
+    constants: Constants | None = field(default=None, compare=False, repr=False)
+    prices: Prices | None = field(default=None, compare=False, repr=False)
     found: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     functions: dict[tuple[str, str], RuntimeFunction] = field(default_factory=dict, compare=False, repr=False)
+    known_costs: dict[tuple[str, str], RowCosts] = field(default_factory=dict, compare=False, repr=False)
 
     def row(self, stack: str, *names: str | None) -> Row | None:
         """Find the row on `stack` of the first of `names` that has one, each by itself, then by its alias.
@@ -92,6 +98,15 @@ class Tables:
             self.functions[key] = runtime_function(row.coefficients, self.interpolation)
         return self.functions[key]
 
+    def costs(self, stack: str, row: Row) -> RowCosts | None:
+        """What requests of a row cost; None where no constants are known."""
+        if self.constants is None:
+            return None
+        key = (stack, row.name)
+        if key not in self.known_costs:
+            self.known_costs[key] = row_costs(self.stacks[stack], row, self.constants, self.interpolation)
+        return self.known_costs[key]
+
     def near(self, stack: str | None, name: str) -> list[str]:
         """Name up to three rows or aliases on `stack` (None: on any reference stack) that look like `name`."""
         rows = _row_names(self.stacks[each] for each in (self.references if stack is None else [stack]))
@@ -118,6 +133,9 @@ def load_tables(
     assume: Mapping[str, str] | None = None,
     interpolation: Interpolation = "linear",
     any_kind: bool = False,
+    constants: Path | None = None,
+    region: str | None = None,
+    prices: Path | None = None,
 ) -> Tables:
     """Read tables; raise TableError, one clear line, for whatever is wrong with them.
 
@@ -127,7 +145,8 @@ def load_tables(
     else to a stack called by the (first such) file's stem. The leading stack is `stack`, else the only one, else
     a100-megatron. `aliases` come on top of the shipped ones, `assume` is
     for names that have none; both map a served name to a row or an alias of one. A denoised stack may lead only
-    with `any_kind`, which is for asking what it says.
+    with `any_kind`, which is for asking what it says. `constants` is a file with constants of one's own, `region` the
+    grid in use, `prices` a file in place of the shipped prices.
     """
     if interpolation not in INTERPOLATIONS:
         raise TableError(f"interpolation: expected {' or '.join(INTERPOLATIONS)}, found {interpolation!r}")
@@ -140,7 +159,23 @@ def load_tables(
     known = _all_aliases(stacks, aliases or {})
     references = (each for each in stacks.values() if each.kind == "reference")
     _check("assume", "assume", assume or {}, _row_names(references), known)
-    return _tables(stacks, reference, known, assume or {}, interpolation)
+    return _tables(stacks, reference, known, assume or {}, interpolation, *_economy(constants, region, prices))
+
+
+def _economy(constants: Path | None, region: str | None, prices: Path | None) -> tuple[Constants, Prices]:
+    """What accelerators and tokens cost; TableError says which setting is at fault."""
+    try:
+        known = load_constants(constants, region)
+    except TableError as error:
+        raise TableError(str(error), *(error.setting or ("constants",))) from None
+    try:
+        listed = load_prices(prices)
+    except TableError as error:
+        raise TableError(str(error), "prices") from None
+    try:
+        return known, listed.with_own(known.prices)
+    except PriceError as error:
+        raise TableError(f"{constants}: $.{error}", "constants") from None
 
 
 def _file(path: str | Path) -> Path:
@@ -159,7 +194,10 @@ def _read(path: Path, number: int) -> TableFile:
 
 def tables_to_json(tables: Tables) -> bytes:
     """Write tables so that `tables_from_json` gives them back; the result is a table file of its own."""
-    return json.dumps({"reference": tables.reference, **_content(tables)}, indent=1).encode() + b"\n"
+    # The prices are a text within it: there are thousands, which only this program reads again. With an indent it would
+    # take twice the time, at every start.
+    prices = {} if tables.prices is None else {"prices": tables.prices.to_json()}
+    return json.dumps({"reference": tables.reference, **_content(tables), **prices}).encode() + b"\n"
 
 
 def tables_from_json(data: bytes, file: str = "tables.json") -> Tables:
@@ -174,7 +212,11 @@ def tables_from_json(data: bytes, file: str = "tables.json") -> Tables:
         raise TableError(f"{file}: $.interpolation: expected {' or '.join(INTERPOLATIONS)}")
     aliases = _name_map(settings.get("aliases"), f"{file}: $.aliases")
     assume = _name_map(settings.get("assume", {}), f"{file}: $.assume")
-    return _tables(stacks, settings["reference"], aliases, assume, interpolation)
+    constants = prices = None
+    if "constants" in settings:
+        constants = constants_from_json(settings["constants"], f"{file}: $.constants")
+        prices = prices_from_json(settings["prices"], file).with_own(constants.prices) if "prices" in settings else None
+    return _tables(stacks, settings["reference"], aliases, assume, interpolation, constants, prices)
 
 
 def _name_map(value: Any, where: str) -> dict[str, str]:
@@ -189,6 +231,8 @@ def _tables(
     aliases: Mapping[str, str],
     assume: Mapping[str, str],
     interpolation: Interpolation,
+    constants: Constants | None,
+    prices: Prices | None,
 ) -> Tables:
     others = [name for name, stack in stacks.items() if stack.kind == "reference" and name != reference]
     leading = [reference] if stacks[reference].kind == "reference" else []
@@ -200,8 +244,11 @@ def _tables(
         aliases=MappingProxyType(dict(aliases)),
         assume=MappingProxyType(dict(assume)),
         version="",
+        constants=constants,
+        prices=prices,
     )
-    canonical = json.dumps(_content(tables), sort_keys=True, separators=(",", ":"))
+    known = {"prices": prices.version} if prices is not None else {}
+    canonical = json.dumps({**_content(tables), **known}, sort_keys=True, separators=(",", ":"))
     return replace(tables, version=hashlib.sha256(canonical.encode()).hexdigest()[:12])
 
 
@@ -211,6 +258,7 @@ def _content(tables: Tables) -> dict[str, Any]:
         "interpolation": tables.interpolation,
         "aliases": dict(tables.aliases),
         **({"assume": dict(tables.assume)} if tables.assume else {}),
+        **({"constants": dict(tables.constants.content)} if tables.constants is not None else {}),
         "stacks": {name: stack_to_json(stack) for name, stack in tables.stacks.items()},
     }
 

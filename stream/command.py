@@ -16,8 +16,10 @@ __all__ = [
     "Parser",
     "UsageError",
     "add_assume_option",
+    "add_cost_options",
     "add_table_options",
     "add_version_option",
+    "cost_files",
     "port_number",
     "run_quietly",
     "tables_of",
@@ -70,6 +72,26 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cost_options(parser: argparse.ArgumentParser) -> None:
+    """Add --constants, --region and --prices."""
+    parser.add_argument(
+        "--constants",
+        type=Path,
+        metavar="FILE",
+        help="what accelerators, energy, carbon and water cost, where it differs",
+    )
+    parser.add_argument("--region", metavar="NAME", help="the electricity grid, such as se (default: world)")
+    parser.add_argument(
+        "--prices", type=Path, metavar="FILE", help="what providers bill, in place of the shipped prices"
+    )
+
+
+def cost_files(options: argparse.Namespace) -> dict[str, Any]:
+    """What of the options of `add_cost_options` is given, as `load_tables` takes it."""
+    given = {name: getattr(options, name, None) for name in ("constants", "region", "prices")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def add_assume_option(parser: argparse.ArgumentParser) -> None:
     """Add --assume NAME=ROW: `options.assume` is then a dict."""
     parser.add_argument(
@@ -106,6 +128,7 @@ def tables_of(options: argparse.Namespace, *, any_kind: bool = False) -> Tables:
         assume=getattr(options, "assume", None),
         interpolation=options.interpolation,
         any_kind=any_kind,
+        **cost_files(options),
     )
 
 

@@ -1,16 +1,17 @@
-"""The embedded stream: event logs in, enriched counts out, all in one process and without Kafka.
+"""The embedded stream: event logs and outcomes in, enriched counts out, all in one process and without Kafka.
 
-Counts, cursors, rolling sums, sketches and new baselines are saved together, in one transaction of the state's own
-SQLite file: after a crash the stream goes on from there, and every event is counted exactly once. Baselines change at
-a save alone, and are stored with the first row of each log that they apply to: so a recount of the log, which reads
-them, gives every event the same values.
+Counts, cursors, rolling sums, sketches, problems and new baselines are saved together, in one transaction of the
+state's own SQLite file: after a crash the stream goes on from there, and every event is counted exactly once.
+Baselines change at a save alone, and are stored with the first row of each log that they apply to: so a recount of
+the log, which reads them, gives every event the same values.
 """
 
 import logging
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -21,24 +22,34 @@ from stream.enrich import enrich
 from stream.events import EnrichedEvent, InvalidEvent, decode_event
 from stream.fleet import source_of
 from stream.metrics import Metrics, StateError
+from stream.outcomes import InvalidOutcome, Outcome, decode_outcome
+from stream.problem_requests import ProblemRequest
+from stream.problems import Ledger, LedgerError
 from stream.recent import Recent
 from stream.rollup import Rollup, RollupError, by_slot
-from stream.state import STATE_VERSION, Cursor, Saved, StateFile, StreamStateError
+from stream.state import OUTCOMES, STATE_VERSION, Cursor, Saved, StateFile, StreamStateError
 
-__all__ = ["RECENT", "STATE_VERSION", "Cursor", "EmbeddedStream", "StreamStateError"]
+__all__ = ["OUTCOMES", "RECENT", "STATE_VERSION", "Cursor", "EmbeddedStream", "StreamStateError"]
 
 RECENT = 20
 _REFITS = 2  # baselines worked out anew at one save: a few milliseconds each
 _MOST_BASELINES = 10_000
 
+Thing = TypeVar("Thing")
+
 logger = logging.getLogger("trueclock.stream")
+
+
+def _decode_outcome(data: bytes) -> Outcome:
+    return decode_outcome(data, 0.0)  # each says when it was recorded
 
 
 class EmbeddedStream:
     """Enriches, denoises and counts events; its attributes are what it knows.
 
     `metrics` counts since ever, `rollup` by time; `requests` has the last ones in columns, `recent` the very last
-    whole. `cursors` says how far each log was read; `baselines` are those in force.
+    whole. `cursors` says how far each log was read, and `outcomes` how far the log of those; `baselines` are those in
+    force; the `ledger` has the requests and outcomes of each problem.
     """
 
     def __init__(
@@ -53,6 +64,7 @@ class EmbeddedStream:
         self.metrics = Metrics()
         self.rollup = Rollup()
         self.denoiser = denoiser or Denoiser()
+        self.ledger = Ledger()
         self.recent: deque[EnrichedEvent] = deque(maxlen=RECENT)
         self.refits = 0
         self.refit_seconds = 0.0
@@ -64,7 +76,7 @@ class EmbeddedStream:
         self._changed = self._state.use_tables(tables_to_json(tables), before)
         try:
             self._restore(self._state.saved)
-        except (StateError, RollupError, msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
+        except (StateError, RollupError, LedgerError, msgspec.MsgspecError, ValueError, TypeError, KeyError) as error:
             self._state.close()
             raise self._state.damaged(error) from None
         self.requests = Recent()
@@ -74,7 +86,8 @@ class EmbeddedStream:
         self.metrics.restore(saved.series)
         self.rollup.restore(saved.slots)
         self.denoiser.restore(saved.sketches)
-        self.cursors = saved.cursors
+        self.ledger.restore(saved.problems)
+        self.cursors, self.outcomes = saved.cursors, saved.outcomes
         self.baselines = Baselines(saved.baselines)
         self.metrics.put_in_force(saved.baselines)
         self._state.saved = Saved()
@@ -91,7 +104,7 @@ class EmbeddedStream:
 
     def cursor(self, log: str) -> Cursor:
         """The cursor of one log, by its name."""
-        return self.cursors.setdefault(log, Cursor())
+        return self.outcomes if log == OUTCOMES else self.cursors.setdefault(log, Cursor())
 
     def resume(self, log: str, log_id: str, last_row: int) -> None:
         """Go on with a log: from its beginning when it is another file than before, else where we were.
@@ -110,21 +123,32 @@ class EmbeddedStream:
 
     def take(self, log: str, rows: Iterable[tuple[int, bytes]], missed: int = 0) -> None:
         """Enrich and count rows (number, event) of one log; `missed` were deleted before they could be read."""
+        events = self._decoded(log, rows, missed, decode_event)
+        self._count([enrich(event, self.tables, self.baselines) for event in events])
+
+    def take_outcomes(self, rows: Iterable[tuple[int, bytes]], missed: int = 0) -> None:
+        """Judge problems by rows (number, outcome) of the log of outcomes; `missed` as for `take`."""
+        for outcome in self._decoded(OUTCOMES, rows, missed, _decode_outcome):
+            self.ledger.judge(outcome)
+
+    def _decoded(
+        self, log: str, rows: Iterable[tuple[int, bytes]], missed: int, decode: Callable[[bytes], Thing]
+    ) -> Iterator[Thing]:
+        """Yield what can be read of a log's rows, and move its cursor past all of them."""
         cursor = self.cursor(log)
         if missed:
             cursor.missed += missed
             cursor.row += missed
             self._changed = True
-        batch, row = [], cursor.row
+        row = cursor.row
         for row, data in rows:
             try:
-                batch.append(enrich(decode_event(data), self.tables, self.baselines))
-            except InvalidEvent as error:
+                yield decode(data)
+            except (InvalidEvent, InvalidOutcome) as error:
                 cursor.unreadable += 1
                 logger.warning("%s: row %d cannot be read: %s", log, row, error)
         self._changed = self._changed or row > cursor.row
         cursor.row = row
-        self._count(batch)
 
     def _count(self, batch: list[EnrichedEvent]) -> None:
         """Count events in their order; one kind of count after the other, as that is what caches like."""
@@ -134,7 +158,14 @@ class EmbeddedStream:
             self.requests.observe(*seen.labelled)
         for enriched in batch:
             self.denoiser.observe(enriched)
+            if enriched.event.problem is not None:
+                self._note(enriched)
         self.recent.extend(batch)
+
+    def _note(self, enriched: EnrichedEvent) -> None:
+        request = ProblemRequest.of(enriched)
+        if request is not None:
+            self.ledger.observe(request)
 
     def remember(self, enriched: EnrichedEvent) -> None:
         """Show an event that was counted before among the latest ones; those come in their order."""
@@ -169,13 +200,16 @@ class EmbeddedStream:
         for _ in range(_REFITS):
             self._waiting.update(self._refit())
             yield
-        sketches = self.denoiser.changed()
-        self._changed = self._changed or bool(self._waiting or sketches)  # some pairs' turn may come in a quiet moment
+        sketches, problems = self.denoiser.changed(), self.ledger.changed()
+        # Some pairs' turn may come in a quiet moment, and the end of some problems.
+        self._changed = self._changed or bool(self._waiting or sketches or problems)
         if not self._changed:
             return
         self._state.put("sketches", sketches)
+        self._state.put("problems", problems)
         self._state.put("slots", self.rollup.changed())
-        self._state.put("cursors", [(log, msgspec.json.encode(cursor)) for log, cursor in self.cursors.items()])
+        cursors = {**self.cursors, OUTCOMES: self.outcomes} if self.outcomes.log_id else self.cursors
+        self._state.put("cursors", [(log, msgspec.json.encode(cursor)) for log, cursor in cursors.items()])
         yield
         self._state.put("series", self.metrics.changed())
         yield

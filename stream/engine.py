@@ -4,10 +4,11 @@ A *step* is what some records of one partition become. It is counted only when i
 was written; a step that could not be written is released, and nothing of it was ever counted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from stream.baselines import Baseline, Baselines
 from stream.coefficients import Tables
@@ -15,8 +16,9 @@ from stream.denoise import Denoiser
 from stream.enrich import enrich
 from stream.events import EnrichedEvent, InvalidEvent, RequestEvent, decode_event, encode_enriched
 from stream.metrics import Metrics
+from stream.problem_requests import ProblemRequest, encode_problem_request
 from stream.records import (
-    DEAD_HEADERS,
+    JSON_HEADERS,
     Headers,
     Position,
     dead_letter,
@@ -61,6 +63,8 @@ class Step(msgspec.Struct):
     outputs: list[Output] = []
     events: list[EnrichedEvent] = []
     dead: list[Output] = []
+    problems: list[Output] = []
+    """of those events that were attempts at problems, for the topic of those"""
     keys: set[bytes] = set()
     duplicates: int = 0
     records: int = 0
@@ -149,7 +153,7 @@ class Engine:
 
     def _bury(self, record: Input, step: Step, line: int, reason: str, data: bytes) -> None:
         letter = dead_letter(reason, self._topic, step.partition, record.offset, line, data)
-        step.dead.append(Output(record.key, letter, DEAD_HEADERS))
+        step.dead.append(Output(record.key, letter, JSON_HEADERS))
 
     def _enrich(self, found: list[tuple[bytes, RequestEvent, Input, int]], step: Step) -> None:
         """Enrich the events that were not seen before."""
@@ -171,7 +175,16 @@ class Engine:
                 fresh.add(key)
             events.append(enriched)
             outputs.append(Output(key, value, output_headers(record.offset, line)))
+            if event.problem:
+                step.problems += self._attempts(enriched, f"{step.partition}/{record.offset}.{line}")
         self._pending |= fresh
+
+    def _attempts(self, enriched: EnrichedEvent, place: str) -> Iterator[Output]:
+        """Make the record of an attempt at a problem; one without an id has its place for one, to be known again."""
+        request = ProblemRequest.of(enriched)
+        if request is not None:
+            request = request if request.id else structs.replace(request, id=f"{self._topic}/{place}")
+            yield Output(request.problem.encode(), encode_problem_request(request), JSON_HEADERS)
 
     def drop(self, step: Step, place: int, reason: str) -> Output:
         """Take one event out of a step, as its output cannot be written; return the dead letter for it."""
@@ -180,7 +193,7 @@ class Engine:
         self._pending.discard(output.key or b"")
         position = Position(*map(int, output.headers[-1][1].split(b".")))
         letter = dead_letter(reason, self._topic, step.partition, *position, encode_enriched(event))
-        found = Output(output.key, letter, DEAD_HEADERS)
+        found = Output(output.key, letter, JSON_HEADERS)
         step.dead.append(found)
         return found
 

@@ -8,7 +8,9 @@ import msgspec
 
 from stream.baselines import NO_BASELINES, Baselines
 from stream.coefficients import Tables
-from stream.events import Coverage, EnrichedEvent, Provenance, RequestEvent, StackView
+from stream.cost import RowCosts
+from stream.events import Cost, Coverage, EnrichedEvent, Provenance, RequestEvent, StackView
+from stream.prices import NO_BILL
 from stream.runtime import RuntimeFunction
 
 __all__ = ["enrich", "exclusion_reason", "output_tokens"]
@@ -36,7 +38,7 @@ _GENERATION_ROUTES = (
 )
 
 _Name = str | None
-_Row = tuple[str, Provenance, int, float, RuntimeFunction]
+_Row = tuple[str, Provenance, int, float, RuntimeFunction, RowCosts | None]
 _Runtimes = tuple[float, float | None]
 """raw and denoised runtime of a completed request, which alone has factors"""
 _Found = tuple[tuple[str, _Row | None], ...]
@@ -44,9 +46,7 @@ _Found = tuple[tuple[str, _Row | None], ...]
 
 def enrich(event: RequestEvent, tables: Tables, baselines: Baselines = NO_BASELINES) -> EnrichedEvent:
     """Add the idealized runtimes on every reference stack, the leading one's at the top level, and the denoised
-    runtime, where there is a baseline; never raises.
-
-    Costs 2.4 us an event for two reference stacks (timeit, one core; 5.4 us with decoding and encoding).
+    runtime, where there is a baseline, and what the request costs and was billed; never raises.
     """
     key = (event.upstream_model, event.served_model, event.model)
     found = tables.found.get(key)
@@ -63,7 +63,9 @@ def enrich(event: RequestEvent, tables: Tables, baselines: Baselines = NO_BASELI
     pair = (event.upstream, event.model)
     version, denoised = baselines.denoised(pair, event.prompt_tokens, event.cached_tokens, output)
     factors = None if raw is None else (raw, denoised)
-    views = {name: _view(event, row, output, factors) for name, row in found}
+    prices = tables.prices
+    billed, billed_as, unbilled = NO_BILL if prices is None else prices.bill(event)
+    views = {name: _view(event, row, output, factors, billed) for name, row in found}
     leading = views.pop(tables.reference, _NO_VIEW)
     return EnrichedEvent(
         event=event,
@@ -82,6 +84,13 @@ def enrich(event: RequestEvent, tables: Tables, baselines: Baselines = NO_BASELI
         contention_factor=raw / denoised if raw is not None and denoised and denoised > SHORTEST_SECONDS else None,
         slowdown=leading.slowdown,
         faster_than_idealized=leading.faster_than_idealized,
+        billed_dollars=billed,
+        billed_as=billed_as,
+        unbilled_reason=unbilled,
+        flops=leading.flops,
+        dedicated=leading.dedicated,
+        served=leading.served,
+        margin=leading.margin,
         stacks=views,
     )
 
@@ -131,14 +140,17 @@ def _row(stack: str, key: tuple[_Name, _Name, _Name], tables: Tables) -> _Row | 
     if row is None:
         return None
     numbers = row.coefficients
-    return row.name, row.provenance, numbers.last_knot, numbers.context, tables.runtime(stack, row)
+    runtime, costs = tables.runtime(stack, row), tables.costs(stack, row)
+    return row.name, row.provenance, numbers.last_knot, numbers.context, runtime, costs
 
 
-def _view(event: RequestEvent, row: _Row | None, output: int | None, known: _Runtimes | None) -> StackView:
+def _view(
+    event: RequestEvent, row: _Row | None, output: int | None, known: _Runtimes | None, billed: float | None
+) -> StackView:
     prompt = event.prompt_tokens
     if row is None or prompt is None or output is None:
         return _uncovered(event, row, output)
-    name, provenance, last_knot, context, runtime = row
+    name, provenance, last_knot, context, runtime, costs = row
     idealized = runtime(prompt, output)
     cached = event.cached_tokens
     cached_seconds = None if cached is None else idealized
@@ -149,16 +161,37 @@ def _view(event: RequestEvent, row: _Row | None, output: int | None, known: _Run
         if context and output > 1:
             cached_seconds += context * cached * (output - 1)
     coverage: Coverage = "covered" if prompt <= last_knot else "extrapolated"
-    if known is None:
-        return StackView(idealized, cached_seconds, name, provenance, coverage)
-    raw, denoised = known
-    slowdown = stack_factor = None
-    if idealized > SHORTEST_SECONDS:
-        slowdown = raw / idealized
-        stack_factor = None if denoised is None else denoised / idealized
+    slowdown = stack_factor = faster = None
+    if known is not None:
+        raw, denoised = known
+        faster = raw < idealized
+        if idealized > SHORTEST_SECONDS:
+            slowdown = raw / idealized
+            stack_factor = None if denoised is None else denoised / idealized
+    flops, dedicated, served, margin = _NO_COSTS if costs is None else _costs(event, costs, prompt, output, billed)
     return StackView(
-        idealized, cached_seconds, name, provenance, coverage, None, stack_factor, slowdown, raw < idealized
-    )
+        idealized, cached_seconds, name, provenance, coverage, None, stack_factor, slowdown, faster,
+        flops, dedicated, served, margin,
+    )  # fmt: skip
+
+
+_Costs = tuple[float | None, Cost | None, Cost | None, float | None]
+_NO_COSTS: _Costs = (None, None, None, None)
+
+
+def _costs(event: RequestEvent, costs: RowCosts, prompt: int, output: int, billed: float | None) -> _Costs:
+    """FLOPs, both costs and the margin: of the tokens of all choices, where o counts those of the longest."""
+    choices = event.choices or 1
+    if choices > 1:
+        if event.completion_tokens is None:
+            return _NO_COSTS
+        output = event.completion_tokens
+    dedicated = costs.dedicated and costs.dedicated(prompt, output, choices)
+    served = costs.served and costs.served(prompt, output, choices)
+    margin = None
+    if billed is not None and served is not None and served.dollars:
+        margin = billed / served.dollars
+    return costs.flops(prompt, output, choices), dedicated, served, margin
 
 
 def _uncovered(event: RequestEvent, row: _Row | None, output: int | None) -> StackView:

@@ -16,6 +16,7 @@ __all__ = [
     "ADDED_FIELDS",
     "REQUEST_FIELDS",
     "SCHEMA_VERSION",
+    "Cost",
     "Coverage",
     "EnrichedEvent",
     "InvalidEvent",
@@ -26,6 +27,7 @@ __all__ = [
     "decode_event",
     "encode_enriched",
     "encode_event",
+    "plain",
 ]
 
 SCHEMA_VERSION = 1
@@ -56,11 +58,13 @@ class RequestEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     upstream_model: str | None = None
     model: str | None
     served_model: str | None = None
+    service_tier: str | None = None
     stream: bool | None = None
     status: Annotated[int, Meta(ge=0, le=999)] | None = None
     error_class: str | None = None
     prompt_tokens: Tokens | None = None
     cached_tokens: Tokens | None = None
+    cache_written_tokens: Tokens | None = None
     completion_tokens: Tokens | None = None
     reasoning_tokens: Tokens | None = None
     usage_source: Literal["upstream", "estimated"] | None = None
@@ -90,8 +94,28 @@ class RequestEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.duration_seconds if raw is None else raw
 
 
-class StackView(msgspec.Struct, frozen=True):
-    """What one further reference stack says about a request. Seconds and ratios, null where unknown."""
+class Cost(msgspec.Struct, frozen=True, gc=False):
+    """What one request costs, `batch` requests being served at once; null where a constant is not known.
+
+    `bands` holds, as JSON, the factors of each amount between which it lies: the same for all requests of a row. How
+    it is worked out: `stream.cost`.
+    """
+
+    batch: int
+    bands: msgspec.Raw
+    accelerator_seconds: float
+    dollars: float | None = None
+    energy_joules: float | None = None
+    carbon_grams: float | None = None
+    water_litres: float | None = None
+
+
+class StackView(msgspec.Struct, frozen=True, gc=False):
+    """What one further reference stack says about a request, null where unknown. Seconds, ratios and costs.
+
+    `dedicated` is its cost alone, `served` its share where a batch is served, `margin` what was billed over the dollars
+    of the latter.
+    """
 
     idealized_runtime_seconds: float | None = None
     idealized_runtime_cached_seconds: float | None = None
@@ -102,6 +126,10 @@ class StackView(msgspec.Struct, frozen=True):
     stack_factor: float | None = None
     slowdown: float | None = None
     faster_than_idealized: bool | None = None
+    flops: float | None = None
+    dedicated: Cost | None = None
+    served: Cost | None = None
+    margin: float | None = None
 
 
 class _Added(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +150,13 @@ class _Added(msgspec.Struct, frozen=True, kw_only=True):
     contention_factor: float | None = None
     slowdown: float | None = None
     faster_than_idealized: bool | None = None
+    billed_dollars: float | None = None
+    billed_as: str | None = None
+    unbilled_reason: str | None = None
+    flops: float | None = None
+    dedicated: Cost | None = None
+    served: Cost | None = None
+    margin: float | None = None
     stacks: dict[str, StackView] = {}
 
 
@@ -282,7 +317,12 @@ def _total_encode(value: object) -> bytes:
         return _encode(value)
     except UnicodeEncodeError:
         # A lone surrogate, legal as a JSON escape, has no UTF-8: better "?" than an event lost.
-        return _encode(_printable(msgspec.to_builtins(value)))
+        return _encode(_printable(plain(value)))
+
+
+def plain(value: object) -> Any:
+    """An event or a part of one as JSON's own types."""
+    return msgspec.to_builtins(value, enc_hook=_decode_any)  # which is for the bands of costs, JSON already
 
 
 def _printable(value: Any) -> Any:

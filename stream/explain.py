@@ -13,6 +13,7 @@ import msgspec
 from stream.baselines import Baseline
 from stream.coefficients import Row, Tables
 from stream.events import EnrichedEvent, StackView
+from stream.explain_costs import cost_notes
 from stream.explain_notes import band, baseline_notes, gateway_note, notes_of, stream_note, uncovered_note
 from stream.faults import fault
 from stream.wording import Scale, count, printable, ratio, seconds, spread
@@ -41,6 +42,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """where the time went"""
     notes: list[str]
     """what else there is to know of it"""
+    costs: list[str]
+    """what it cost, and what was billed for it"""
     parts: list[Part]
     raw_seconds: float | None
     """null unless the request completed"""
@@ -93,6 +96,7 @@ def explain(
             *notes_of(event, view, row, tables, stack),
             *baseline_notes(enriched, baseline, missing, later),
         ],
+        costs=cost_notes(enriched, view, stack),
         parts=parts,
         raw_seconds=raw,
         denoised_seconds=denoised,

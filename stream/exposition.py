@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from stream import families as f
 from stream import histogram as hist
 from stream.baselines import Baseline
+from stream.cost_sums import Amounts, CostSums
 from stream.counts import GlobalCounts, OperationCounts, PairCounts
 from stream.sums import StackSums
 
@@ -30,6 +31,7 @@ def families(
     yield from _of_pairs(by_pair)
     yield from _of_denoised([(key, pair) for key, pair in by_pair if pair.sums.denoised_requests])
     yield from _of_baselines(by_pair, sorted(baselines.items(), key=lambda item: item[0]))
+    yield from _of_costs(by_pair)
     yield _histogram(f.OVERHEAD, [((), whole.overhead)])
     yield _counter(f.OVERFLOW, (((label,), number) for label, number in sorted(whole.overflow.items())))
     yield from _of_operations(by_operation)
@@ -69,6 +71,38 @@ def _of_baselines(
     yield _gauge(f.BASELINE_OUTPUT_TOKEN, ((key, each.per_output_token) for key, each in baselines))
     yield _gauge(f.BASELINE_OVERHEAD, ((key, each.overhead) for key, each in baselines))
     yield _gauge(f.BASELINE_UNTIL, ((key, each.until.timestamp()) for key, each in baselines if each.until is not None))
+
+
+def _of_costs(pairs: list[tuple[_Labels, PairCounts]]) -> Iterator[Metric]:
+    yield _counter(f.COST_DOLLARS, _by_basis(pairs, lambda known: (known.dollars_requests, known.dollars)))
+    yield _counter(f.ACCELERATOR_SECONDS, _by_basis(pairs, lambda known: (known.requests, known.accelerator_seconds)))
+    yield _counter(f.ENERGY, _by_basis(pairs, lambda known: (known.energy_requests, known.energy_joules)))
+    yield _counter(f.CARBON, _by_basis(pairs, lambda known: (known.energy_requests, known.carbon_grams)))
+    yield _counter(f.WATER, _by_basis(pairs, lambda known: (known.energy_requests, known.water_litres)))
+    yield _counter(f.FLOPS, _costs(pairs, lambda costs: (costs.flops_requests, costs.flops)))
+    yield _counter(f.BILLED, ((key, pair.sums.billed) for key, pair in pairs if pair.sums.billed_requests))
+    unbilled = (((*key, why), n) for key, pair in pairs for why, n in sorted(pair.sums.unbilled.items()))
+    yield _counter(f.UNBILLED, unbilled)
+    yield _counter(f.BILLED_OF_MARGIN, _costs(pairs, lambda costs: (costs.margin_requests, costs.margin_billed)))
+    yield _counter(f.SERVED_OF_MARGIN, _costs(pairs, lambda costs: (costs.margin_requests, costs.margin_served)))
+
+
+def _costs(pairs: list[tuple[_Labels, PairCounts]], known: Callable[[CostSums], tuple[int, float]]) -> _Numbers:
+    """A number of each stack on which it is known of any request."""
+    for key, pair in pairs:
+        for stack, costs in sorted(pair.sums.costs.items()):
+            requests, amount = known(costs)
+            if requests:
+                yield (*key, stack), amount
+
+
+def _by_basis(pairs: list[tuple[_Labels, PairCounts]], known: Callable[[Amounts], tuple[int, float]]) -> _Numbers:
+    for key, pair in pairs:
+        for stack, costs in sorted(pair.sums.costs.items()):
+            for basis, amounts in (("dedicated", costs.dedicated), ("served", costs.served)):
+                requests, amount = known(amounts)
+                if requests:
+                    yield (*key, stack, basis), amount
 
 
 def _of_operations(operations: list[tuple[_Labels, OperationCounts]]) -> Iterator[Metric]:

@@ -61,6 +61,27 @@ COVERED = Family(
     (*_STACK, "provenance"),
     "Covered requests, by where the idealized runtime comes from.",
 )
+_COST = (*_STACK, "basis")
+COST_DOLLARS = Family(
+    "trueclock_idealized_cost_dollars_total", _COST, "What the requests cost on this stack's accelerators."
+)
+ACCELERATOR_SECONDS = Family(
+    "trueclock_idealized_accelerator_seconds_total", _COST, "Time of all accelerators that the requests take."
+)
+ENERGY = Family("trueclock_idealized_energy_joules_total", _COST, "Energy that the servers draw for the requests.")
+CARBON = Family("trueclock_idealized_carbon_grams_total", _COST, "CO2e of that energy.")
+WATER = Family(
+    "trueclock_idealized_water_litres_total", _COST, "Water of that energy, on site and at the grid's plants."
+)
+FLOPS = Family("trueclock_idealized_flops_total", _STACK, "Forward FLOPs of the requests.")
+BILLED = Family(
+    "trueclock_billed_cost_dollars_total", _PAIR, "What the provider bills for the requests, by list price."
+)
+UNBILLED = Family("trueclock_unbilled_requests_total", (*_PAIR, "reason"), "Requests whose list price is not known.")
+BILLED_OF_MARGIN = Family(
+    "trueclock_billed_of_margin_dollars_total", _STACK, "Billed dollars of requests whose served dollars are known."
+)
+SERVED_OF_MARGIN = Family("trueclock_served_of_margin_dollars_total", _STACK, "Served dollars of the same requests.")
 STEPS = Family("trueclock_baseline_steps_total", _PAIR, "Lasting changes of the provider's own best.")
 BASELINE_VERSION = Family("trueclock_baseline_version", _PAIR, "Version of the baseline in force.")
 BASELINE_OBSERVATIONS = Family("trueclock_baseline_observations", _PAIR, "Requests that the baseline rests on.")
@@ -125,6 +146,8 @@ FAMILIES = (
     *(RAW_OF_DENOISED, DENOISED, CONTENTION, FASTER_THAN_DENOISED),
     *(DECOMPOSED, RAW_OF_DECOMPOSED, IDEALIZED_OF_DECOMPOSED, DENOISED_OF_DECOMPOSED),
     *(STEPS, BASELINE_VERSION, BASELINE_OBSERVATIONS, BASELINE_OUTPUT_TOKEN, BASELINE_OVERHEAD, BASELINE_UNTIL),
+    *(COST_DOLLARS, ACCELERATOR_SECONDS, ENERGY, CARBON, WATER, FLOPS),
+    *(BILLED, UNBILLED, BILLED_OF_MARGIN, SERVED_OF_MARGIN),
     *(OVERHEAD, OVERFLOW),
     *(OPERATION, FIRST_CHUNK, TOKENS, SERVER, FIRST_TOKEN, OUTPUT_TOKEN),
 )

@@ -1,8 +1,9 @@
-"""Follow what all workers of the fleet publish: the topics of windows and baselines, from their beginning on."""
+"""Follow what is published for all workers of the fleet, from the topics' beginnings on."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -12,10 +13,11 @@ from stream.tail import reader, stop_reader
 
 __all__ = ["Follower"]
 
-Take = Callable[[int, bytes, bytes | None], None]
-"""takes (partition, key, value) of a record"""
+Take = Callable[[Any], None]
+"""takes aiokafka's record: its partition, key, value, headers, timestamp (milliseconds)"""
 
 _AGAIN_SECONDS = 1.0
+_SOON_SECONDS = 0.05
 
 logger = logging.getLogger("trueclock.stream")
 
@@ -23,10 +25,15 @@ logger = logging.getLogger("trueclock.stream")
 class Follower:
     """Hands over every record of some topics, in their partitions' order."""
 
-    def __init__(self, kafka: KafkaSettings, takers: dict[str, Take]) -> None:
-        """Take `takers`: by topic, who gets its records."""
-        self._consumer = reader(kafka)
+    def __init__(
+        self, kafka: KafkaSettings, takers: Mapping[str, Take], most: int | None = None, wait_ms: int = 100
+    ) -> None:
+        """Take `takers`: by topic, who gets its records, `most` of them at once; `wait_ms` is for `reader`."""
+        self.failing: str | None = None
+        """why nothing can be read just now; None while it can"""
+        self._consumer = reader(kafka, wait_ms)
         self._takers = takers
+        self._most = most
         self._topics: list[str] = []
         self._anew: set[TopicPartition] = set()
         self._task: asyncio.Task[None] | None = None
@@ -41,6 +48,13 @@ class Follower:
     def again(self, topic: str, partition: int) -> None:
         """Hand a partition's records over once more, from the first."""
         self._anew.add(TopicPartition(topic, partition))
+
+    async def catch_up(self) -> None:
+        """Wait until all was handed over that is there now; raise KafkaError."""
+        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        for where, end in ends.items():
+            while await self._consumer.position(where) < end:  # noqa: ASYNC110 - aiokafka has no event for it
+                await asyncio.sleep(_SOON_SECONDS)
 
     async def ends(self, topic: str, partitions: list[int]) -> dict[int, int]:
         """Return the offset after the last record of some partitions."""
@@ -71,11 +85,15 @@ class Follower:
                 anew, self._anew = self._anew & self._consumer.assignment(), set()
                 if anew:
                     await self._consumer.seek_to_beginning(*anew)
-                for where, records in (await self._consumer.getmany(timeout_ms=1000)).items():
+                found = await self._consumer.getmany(timeout_ms=1000, max_records=self._most)
+                for where, records in found.items():
                     take = self._takers[where.topic]
                     for record in records:
-                        take(where.partition, record.key or b"", record.value)
+                        take(record)
+                await asyncio.sleep(0)  # while there is much, others want their turn too
+                self.failing = None
             except KafkaError as error:
+                self.failing = str(error) or type(error).__name__
                 logger.warning("what other workers publish cannot be read just now: %s", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
             except Exception:  # that of one record is not to end it for all

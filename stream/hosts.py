@@ -38,6 +38,14 @@ def _without_port(host: str) -> str:
     return found[1] if found else ""
 
 
+def _netloc(origin: str) -> str:
+    """The host and port of an Origin; "" for what has none, such as `null`."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
 class Hosts:
     """The hosts that an address serves. On loopback the local names are; on a wider bind all, unless some are named."""
 
@@ -61,8 +69,8 @@ class Hosts:
         """Whether a request's Origin, if it has one, may ask: on loopback only our own pages may."""
         if origin is None or not self._loopback:
             return True
-        try:
-            name = urlsplit(origin).netloc
-        except ValueError:
-            return False
-        return self._hosts is not None and _without_port(name).lower() in self._hosts
+        return self._hosts is not None and _without_port(_netloc(origin)).lower() in self._hosts
+
+    def trusts_to_change(self, origin: str | None, host: str) -> bool:
+        """Whether a request for `host` may change something: of web pages only our own, on a wider bind too."""
+        return self._loopback or origin is None or _netloc(origin).lower() == host.lower()

@@ -69,6 +69,10 @@ class Services(Protocol):
         """Write dead letters."""
         ...
 
+    async def announce(self, requests: Sequence[Any]) -> None:
+        """Write requests of problems, as far as their topic takes them."""
+        ...
+
     async def stored(self, partition: int) -> list[tuple[str, bytes | None]]:
         """Return the rows of a partition's windows as they were stored."""
         ...
@@ -229,9 +233,11 @@ class Lane:
         return found
 
     async def _write(self, step: Step) -> None:
-        """Dead letters first: those may be written twice, while an output says that its input is dealt with."""
+        """What may be written twice comes first, while an output says that its input is dealt with."""
         if step.dead:
             await self._services.bury(self.partition, step.dead)
+        if step.problems:
+            await self._services.announce(step.problems)
         await self._append(step, 0, len(step.outputs))
 
     async def _append(self, step: Step, first: int, last: int) -> int:

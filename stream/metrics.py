@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from stream import exposition
 from stream.baselines import Baseline
+from stream.cost_sums import Costed
 from stream.counts import Counts, GlobalCounts, Labels, OperationCounts, PairCounts
 from stream.events import EnrichedEvent
 from stream.labels import MAX_LABEL_LENGTH, OTHER, BoundedLabel, clean_label
@@ -116,7 +117,23 @@ class Metrics(Collector):
             error = excluded if event.error_class is not None or status_class != "2xx" else ""
         if not excluded:
             self._add_completed(e, batch)
+        self._add_costs(e, batch)
         return excluded, error
+
+    def _add_costs(self, e: EnrichedEvent, batch: Batch) -> None:
+        """Add what an event cost, whatever became of it: its tokens were computed."""
+        billed = e.billed_dollars
+        if billed is not None:
+            batch.billed.append(billed)
+        elif e.unbilled_reason is not None:
+            batch.unbilled.append(self._reasons.get(e.unbilled_reason) or self._reason(e.unbilled_reason) or OTHER)
+        if e.dedicated is not None or e.flops is not None:
+            stack = self._stacks.get(e.stack) or self._stack_label(e.stack)
+            batch.costed[stack].append(Costed(e.flops, e.dedicated, e.served, billed))
+        for name, view in e.stacks.items():
+            if view.dedicated is not None or view.flops is not None:
+                stack = self._stacks.get(name) or self._stack_label(name)
+                batch.costed[stack].append(Costed(view.flops, view.dedicated, view.served, billed))
 
     def _add_completed(self, e: EnrichedEvent, batch: Batch) -> None:
         idealized = e.idealized_runtime_seconds

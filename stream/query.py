@@ -1,5 +1,6 @@
 """The parameters of one HTTP request for figures, as the gateway's and the stream worker's paths take them. Pure."""
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
@@ -8,6 +9,8 @@ from stream.since import SinceError, since_moment
 from stream.summary import KEYS
 
 __all__ = ["Query", "QueryError", "moment"]
+
+_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 
 
 class QueryError(ValueError):
@@ -60,6 +63,15 @@ class Query:
         if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
             raise QueryError(f"{name}={text[:80]}: expected a whole number from {least} to {most}")
         return int(text)
+
+    def amount(self, name: str) -> float | None:
+        """An amount from 0 on, None where there is none."""
+        text = self._values.get(name)
+        if text is None:
+            return None
+        if not _AMOUNT.fullmatch(text):
+            raise QueryError(f"{name}={text[:80]}: expected a number from 0 on, such as 1.5")
+        return float(text)
 
     def one_of(self, name: str, numbers: Sequence[int]) -> int:
         """One of some whole numbers, by default the first."""

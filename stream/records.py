@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 __all__ = [
-    "DEAD_HEADERS",
+    "JSON_HEADERS",
     "LINGER_MS",
     "MOST_BYTES",
     "MOST_EVENTS",
@@ -50,7 +50,8 @@ _INPUT = "trueclock-input"
 
 Headers = list[tuple[str, bytes]]
 
-DEAD_HEADERS: Headers = [_SCHEMA, _ONE]
+JSON_HEADERS: Headers = [_SCHEMA, _ONE]
+"""of records that are one JSON object each: dead letters, outcomes, requests of problems"""
 
 _encode = msgspec.json.Encoder().encode
 

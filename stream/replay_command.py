@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stream.baselines import NO_BASELINES, load_baselines
-from stream.command import UsageError, add_assume_option, add_table_options, run_quietly, tables_of
+from stream.command import UsageError, add_assume_option, add_cost_options, add_table_options, run_quietly, tables_of
 from stream.kafka import KafkaSettings, add_kafka_options, kafka_settings
 from stream.since import SinceError, since_moment
 
@@ -50,6 +50,7 @@ def add_replay_command(commands: Any) -> None:
     command.add_argument("--since", required=True, metavar="WHEN", help="15m, 6h, 7d ago, or 2026-01-31T12:00:00Z")
     command.add_argument("--until", metavar="WHEN", help="as --since; default: up to now")
     add_table_options(command)
+    add_cost_options(command)
     add_assume_option(command)
     command.add_argument(
         "--baselines", type=Path, metavar="FILE", help="what `stream denoise --json` wrote: gives denoised runtimes"

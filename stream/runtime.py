@@ -25,11 +25,13 @@ __all__ = [
     "INTERPOLATIONS",
     "Coefficients",
     "Interpolation",
+    "WorkFunction",
     "prompt_function",
     "prompt_seconds",
     "quadratic_growth",
     "runtime_function",
     "runtime_seconds",
+    "work_function",
 ]
 
 Interpolation = Literal["linear", "helm"]
@@ -39,6 +41,7 @@ _SINGULAR = 1e-13  # pivots are sums of squares of at most 1: below this only ro
 
 PromptFunction = Callable[[int], float]
 RuntimeFunction = Callable[[int, int], float]
+WorkFunction = Callable[[int, int, int], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,28 @@ def runtime_function(coefficients: Coefficients, interpolation: Interpolation = 
         return seconds
 
     return runtime
+
+
+def work_function(coefficients: Coefficients, interpolation: Interpolation = "linear") -> WorkFunction:
+    """(F, T') as a function of prompt tokens, all output tokens, and in how many choices these come.
+
+    The prompt is encoded once and gives the first token of every choice; each choice then takes an even share of the
+    tokens, one after the other. Of one choice T' is T(p, o).
+    """
+    prompt, overhead = prompt_function(coefficients, interpolation), coefficients.overhead
+    per_output, context = coefficients.per_output_token, coefficients.context
+
+    def work(prompt_tokens: int, output_tokens: int, choices: int = 1) -> tuple[float, float]:
+        first = prompt(prompt_tokens)
+        further = output_tokens - choices
+        if further <= 0:
+            return first, first + overhead
+        seconds = further * per_output
+        if context:
+            seconds += context * (further * (2 * prompt_tokens + output_tokens / choices) / 2)
+        return first, first + overhead + seconds
+
+    return work
 
 
 def _helm(coefficients: Coefficients) -> PromptFunction:

@@ -8,6 +8,7 @@ removed when no retained event needs them.
 import logging
 import sqlite3
 import time
+import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -17,22 +18,25 @@ import msgspec
 from stream.baselines import Baseline
 from stream.state_migration import migrate_pair
 
-__all__ = ["STATE_VERSION", "Cursor", "Rows", "Saved", "StateFile", "StreamStateError"]
+__all__ = ["OUTCOMES", "STATE_VERSION", "Cursor", "Rows", "Saved", "StateFile", "StreamStateError", "unpacked_tables"]
 
-STATE_VERSION = 2
+STATE_VERSION = 3
+OUTCOMES = "outcomes"
+"""the name of the log of outcomes, which has a cursor beside those of the logs of events"""
 _PATIENCE_SECONDS = 1.0  # with others that hold the file, at start and end: in between requests would wait too
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS series (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (log TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS slots (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sketches (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS problems (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS baselines (
     version INTEGER PRIMARY KEY, upstream TEXT, model TEXT NOT NULL, applies BLOB NOT NULL, baseline BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS baselines_by_pair ON baselines (upstream, model);
 CREATE TABLE IF NOT EXISTS tables (version INTEGER PRIMARY KEY, applies BLOB NOT NULL, tables BLOB NOT NULL);
 """
-_KEYED = ("series", "cursors", "slots", "sketches")
+_KEYED = ("series", "cursors", "slots", "sketches", "problems")
 _IN_FORCE = """
 SELECT baseline FROM baselines WHERE version IN (SELECT max(version) FROM baselines GROUP BY upstream, model)
 """
@@ -50,6 +54,7 @@ SELECT version, (
     SELECT applies FROM tables AS later WHERE later.version > tables.version ORDER BY later.version LIMIT 1
 ) FROM tables
 """
+_PACKED = b"x"  # how zlib's format begins, and no JSON does
 _PRIMARY_CODE = 0xFF  # of SQLite's extended error codes
 _NOT_NOW = frozenset({
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY,
@@ -82,6 +87,8 @@ class Saved(msgspec.Struct):
     cursors: dict[str, Cursor] = {}
     slots: list[tuple[str, bytes]] = []
     sketches: list[tuple[str, bytes]] = []
+    problems: list[tuple[str, bytes]] = []
+    outcomes: Cursor = msgspec.field(default_factory=Cursor)
     baselines: list[Baseline] = []
     """those in force: the latest version of each pair"""
     tables: tuple[int, bytes] | None = None
@@ -106,7 +113,7 @@ class StateFile:
     def _open(self) -> sqlite3.Connection:
         try:
             return self._load(sqlite3.connect(self._path, isolation_level=None, timeout=_PATIENCE_SECONDS))
-        except (sqlite3.Error, msgspec.MsgspecError, TypeError, ValueError) as error:
+        except (sqlite3.Error, zlib.error, msgspec.MsgspecError, TypeError, ValueError) as error:
             if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE not in _NOT_NOW:
                 raise self.damaged(error) from None
             logger.error("the stream's state cannot be kept, counting goes on without: %s: %s", self._path, error)
@@ -168,7 +175,7 @@ class StateFile:
         return bool(self._tables)
 
     def put(self, table: str, rows: Rows) -> None:
-        """Have rows of `series`, `cursors`, `slots` or `sketches` written by the next save; None removes one."""
+        """Have rows of a table of keys and values, such as `series`, written by the next save; None removes one."""
         self._waiting[table].update(rows)
 
     def saving(self, baselines: Iterable[Baseline], applies: Mapping[str, int]) -> Generator[None, None, bool]:
@@ -184,7 +191,7 @@ class StateFile:
             for table, waiting in self._waiting.items():
                 yield from self._write(table, waiting)
             self.db.executemany("INSERT INTO baselines VALUES (?, ?, ?, ?, ?)", new)
-            tables = [(version, _encode(since), content) for version, since, content in self._tables]
+            tables = [(version, _encode(since), zlib.compress(content)) for version, since, content in self._tables]
             self.db.executemany("INSERT INTO tables VALUES (?, ?, ?)", tables)
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -206,10 +213,11 @@ class StateFile:
         while some := list(islice(kept, _STEP)):
             self.db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", some)
             yield
-        gone = [(key,) for key, value in rows.items() if value is None]
-        if gone:
-            name = "log" if table == "cursors" else "key"
-            self.db.executemany(f"DELETE FROM {table} WHERE {name} = ?", gone)
+        name = "log" if table == "cursors" else "key"
+        gone = ((key,) for key, value in rows.items() if value is None)
+        while some_gone := list(islice(gone, _STEP)):
+            self.db.executemany(f"DELETE FROM {table} WHERE {name} = ?", some_gone)
+            yield
 
     def rewind(self, log_id: str, first: int) -> None:
         """A log lost its end, and rows from `first` on are given anew: with the tables and baselines now in force."""
@@ -253,16 +261,27 @@ class StateFile:
         self.db.execute(f"PRAGMA busy_timeout={_PATIENCE_SECONDS * 1000:.0f}")
 
 
+def unpacked_tables(stored: bytes) -> bytes:
+    """Tables as JSON: prices make them 940 kB, of which packing leaves 80; version 2 stored them as they are.
+
+    Raises zlib.error for what is packed but damaged.
+    """
+    return zlib.decompress(stored) if stored.startswith(_PACKED) else stored
+
+
 def _read(db: sqlite3.Connection) -> Saved:
-    series, slots, sketches = (
-        db.execute(f"SELECT key, value FROM {table}").fetchall() for table in ("series", "slots", "sketches")
+    series, slots, sketches, problems = (
+        db.execute(f"SELECT key, value FROM {table}").fetchall()
+        for table in ("series", "slots", "sketches", "problems")
     )
     cursors = {
         log: msgspec.json.decode(value, type=Cursor) for log, value in db.execute("SELECT log, value FROM cursors")
     }
+    outcomes = cursors.pop(OUTCOMES, Cursor())
     in_force = [msgspec.json.decode(value, type=Baseline) for (value,) in db.execute(_IN_FORCE)]
-    tables = db.execute("SELECT version, tables FROM tables ORDER BY version DESC LIMIT 1").fetchone()
-    return Saved(series, cursors, slots, sketches, in_force, tables)
+    last = db.execute("SELECT version, tables FROM tables ORDER BY version DESC LIMIT 1").fetchone()
+    tables = None if last is None else (last[0], unpacked_tables(last[1]))
+    return Saved(series, cursors, slots, sketches, problems, outcomes, in_force, tables)
 
 
 def _needless(rows: Iterable[tuple[int, bytes | None]], oldest: Mapping[str, int]) -> list[tuple[int]]:

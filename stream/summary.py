@@ -13,6 +13,7 @@ import msgspec
 
 from stream.baselines import Baseline
 from stream.coefficients import Tables
+from stream.cost_summary import constants_in_use, cost_figures
 from stream.denoise import Denoiser
 from stream.metrics import Metrics
 from stream.quantiles import quantile
@@ -37,6 +38,8 @@ class Group(NamedTuple):
     by: dict[str, str]
     sums: Sums
     pairs: list[_Pair]
+    each: list[Sums]
+    """the pairs' own"""
 
 
 def grouped(pairs: Iterable[tuple[str, str, Sums]], by: Iterable[str]) -> list[Group]:
@@ -46,9 +49,10 @@ def grouped(pairs: Iterable[tuple[str, str, Sums]], by: Iterable[str]) -> list[G
     for upstream, model, sums in sorted(pairs, key=lambda pair: pair[:2]):
         values = {"model": model, "upstream": upstream}
         key = tuple(values[name] for name in keys)
-        group = found.setdefault(key, Group(dict(zip(keys, key, strict=True)), Sums(), []))
+        group = found.setdefault(key, Group(dict(zip(keys, key, strict=True)), Sums(), [], []))
         group.sums.add(sums)
         group.pairs.append((upstream, model))
+        group.each.append(sums)
     return sorted(found.values(), key=lambda group: (-group.sums.requests, *group.by.values()))
 
 
@@ -144,7 +148,18 @@ class Overview:
             "covered_on": [] if on.requests else [name for name, other in sums.stacks.items() if other.requests],
             "near": self._names_like(group) if uncovered and on.requests == 0 else [],
             **self._baseline(group),
+            "cost": self._cost(group, stack),
         }
+
+    def _cost(self, group: Group, stack: str) -> dict[str, Any]:
+        """What the group's requests cost, by the rows that they had."""
+        counts = (self._metrics.pair(*pair) for pair in group.pairs)
+        rows = (None if pair is None else pair.rows.get(stack) for pair in counts)
+        return cost_figures(group.sums, zip(rows, group.each, strict=True), stack, self._tables)
+
+    def constants(self, stack: str) -> dict[str, Any] | None:
+        """Return the constants behind a stack's costs."""
+        return constants_in_use(self._tables, stack)
 
     def _source(self, group: Group, stack: str) -> dict[str, Any]:
         """Whose measurement the group's idealized runtimes are; null where its pairs differ."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from stream.cost_sums import Costed, CostSums
 from stream.events import EnrichedEvent, StackView
 from stream.quantiles import Spread
 
@@ -31,7 +32,8 @@ class Batch:
     """
 
     __slots__ = (
-        "contention", "covered", "denoised", "estimated", "model", "odd", "raw", "requests", "uncovered", "upstream",
+        "billed", "contention", "costed", "covered", "denoised", "estimated", "model", "odd", "raw", "requests",
+        "unbilled", "uncovered", "upstream",
     )  # fmt: skip
 
     def __init__(self, upstream: str, model: str) -> None:
@@ -50,6 +52,12 @@ class Batch:
         """raw over denoised runtimes"""
         self.covered: defaultdict[str, list[Covered]] = defaultdict(list)
         """by stack"""
+        self.costed: defaultdict[str, list[Costed]] = defaultdict(list)
+        """by stack: whatever became of them, their tokens were computed"""
+        self.billed: list[float] = []
+        """dollars"""
+        self.unbilled: list[str] = []
+        """why it is not known what was billed"""
 
 
 class Observation(NamedTuple):
@@ -132,6 +140,13 @@ class Sums(msgspec.Struct, array_like=True):
     denoised: float = 0.0
     faster_than_denoised: int = 0
     stacks: dict[str, StackSums] = {}
+    billed_requests: int = 0
+    billed: float = 0.0
+    """dollars"""
+    unbilled: dict[str, int] = {}
+    """unbilled_reason -> requests"""
+    costs: dict[str, CostSums] = {}
+    """by stack"""
 
     def count(self, batch: Batch) -> None:
         """Count requests."""
@@ -154,6 +169,19 @@ class Sums(msgspec.Struct, array_like=True):
             if sums is None:
                 sums = self.stacks[stack] = StackSums()
             sums.count(covered)
+        self._count_costs(batch)
+
+    def _count_costs(self, batch: Batch) -> None:
+        self.billed_requests += len(batch.billed)
+        for dollars in batch.billed:
+            self.billed += dollars
+        for reason in batch.unbilled:
+            self.unbilled[reason] = self.unbilled.get(reason, 0) + 1
+        for stack, costed in batch.costed.items():
+            costs = self.costs.get(stack)
+            if costs is None:
+                costs = self.costs[stack] = CostSums()
+            costs.count(costed)
 
     def add(self, more: "Sums") -> None:
         """Count all that `more` has counted."""
@@ -172,6 +200,11 @@ class Sums(msgspec.Struct, array_like=True):
             if own is None:
                 own = self.stacks[stack] = StackSums()
             own.add(sums)
+        self.billed_requests += more.billed_requests
+        self.billed += more.billed
+        _add(self.unbilled, more.unbilled)
+        for stack, costs in more.costs.items():
+            self.costs.setdefault(stack, CostSums()).add(costs)
 
     def on(self, stack: str) -> StackSums:
         """Return the sums on one stack, empty ones where nothing was covered there."""

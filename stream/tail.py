@@ -20,13 +20,13 @@ under way. Of 2 kB, that takes half a second."""
 _FETCH_BYTES = 8 << 20
 
 
-def reader(kafka: KafkaSettings) -> AIOKafkaConsumer:
-    """Make a consumer of no group, to be started and assigned."""
+def reader(kafka: KafkaSettings, wait_ms: int = 100) -> AIOKafkaConsumer:
+    """Make a consumer of no group, to be started and assigned; a broker without news answers after `wait_ms`."""
     return AIOKafkaConsumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH_BYTES,
-        fetch_max_wait_ms=100,
+        fetch_max_wait_ms=wait_ms,
         **kafka.aiokafka(),
     )
 

@@ -16,6 +16,7 @@ PARTITIONS = 12
 
 _DAY = 86_400_000  # milliseconds
 _EVENTS = {"retention.ms": str(7 * _DAY)}
+_PROBLEMS = {"retention.ms": str(30 * _DAY)}
 # Segments are small, as what is in the latest one is never compacted, and whoever begins reads it all.
 _LATEST = {"cleanup.policy": "compact,delete", "retention.ms": str(8 * _DAY), "segment.bytes": str(16 << 20)}
 _EXISTS = 36  # Kafka's error code
@@ -37,7 +38,8 @@ def ensure_topics(settings: KafkaSettings, topics: Topics, partitions: int = PAR
         requests = found.get(topics.requests, partitions)
         outputs = {topics.enriched: (requests, _EVENTS), topics.dead: (requests, _EVENTS)}
         latest = {topics.windows: (requests, _LATEST), topics.baselines: (1, _LATEST)}
-        wanted = {topics.requests: (requests, _EVENTS), **outputs, **latest}
+        problems = dict.fromkeys((topics.outcomes, topics.problems), (requests, _PROBLEMS))
+        wanted = {topics.requests: (requests, _EVENTS), **outputs, **latest, **problems}
         missing = {name: shape for name, shape in wanted.items() if name not in found}
         if missing:
             _create(admin, missing)
@@ -77,7 +79,20 @@ def _create(admin: Any, missing: _Wanted) -> None:
     made = [each["name"] for each in created if not each["error_code"]]
     if made:
         logger.info("created %s", ", ".join(f"{name} ({missing[name][0]})" for name in made))
+    _wait(admin, [each["name"] for each in created if each["error_code"] in (0, _EXISTS)])
+
+
+def _wait(admin: Any, made: list[str]) -> None:
+    """Wait until topics are seen that were just made, here or by others; who may not see them is told so."""
+    from kafka.errors import KafkaTimeoutError
+
+    try:
         admin.wait_for_topics(made)
+    except KafkaTimeoutError:
+        unseen = ", ".join(name for name in made if name not in _told)
+        _told.update(made)
+        if unseen:
+            logger.warning("of %s not all can be seen: the user needs the right Describe on each topic", unseen)
 
 
 def _name_of(code: int) -> str:

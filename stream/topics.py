@@ -60,6 +60,17 @@ class Topics:
         """Sums per window of time, upstream and model: compacted."""
         return f"{self.prefix}llm.windows"
 
+    @property
+    def outcomes(self) -> str:
+        """What came of attempts at problems, as the gateways were told."""
+        return f"{self.prefix}llm.outcomes"
+
+    @property
+    def problems(self) -> str:
+        """The requests that were attempts at problems, each with what it costs."""
+        return f"{self.prefix}llm.problems"
+
     def __iter__(self) -> Iterator[str]:
         """All of them."""
-        return iter((self.requests, self.enriched, self.dead, self.baselines, self.windows))
+        events = self.requests, self.enriched, self.dead
+        return iter((*events, self.baselines, self.windows, self.outcomes, self.problems))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-__all__ = ["Scale", "count", "printable", "ratio", "seconds", "spread"]
+__all__ = ["Scale", "amount", "count", "printable", "ratio", "seconds", "spread"]
 
 _COARSE_SECONDS = 100.0
 _ALMOST_ONE = 0.995  # would be 1,000 ms
@@ -66,6 +66,22 @@ def ratio(value: float) -> str:
     if value >= 10:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def amount(value: float, unit: str) -> str:
+    """`$0.0031`, `42 J`, `1.7 kJ`, `3.2 TFLOP`: two digits, and of all but dollars a unit that suits."""
+    if unit == "$":
+        return f"${_two_digits(value)}"
+    steps = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")]
+    least, prefix = next(((least, prefix) for least, prefix in steps if value >= least), (1e-3, "m"))
+    return f"{_two_digits(value / least)} {prefix}{unit}"
+
+
+def _two_digits(value: float) -> str:
+    if value >= 10:
+        return f"{value:,.0f}"
+    digits = 1 - math.floor(math.log10(value)) if value > 0 else 0
+    return f"{value:.{min(max(digits, 0), 12)}f}"
 
 
 def printable(name: str) -> str:

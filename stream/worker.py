@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError
 
 from stream.engine import Engine, Output
 from stream.fenced import Claim
 from stream.fleet import source_of
+from stream.fleet_problems import FleetProblems
 from stream.follower import Follower
 from stream.kafka import KafkaSettings
 from stream.kafka_client import KafkaUnreachable
@@ -22,6 +23,7 @@ from stream.lane import Lane, Tail
 from stream.records import Position
 from stream.tail import read_all, read_tail
 from stream.topic_creation import ensure_topics
+from stream.writer import Writer
 
 __all__ = ["RIVAL", "StreamWorker"]
 
@@ -62,7 +64,6 @@ class StreamWorker:
         self.assigned = False
         """whether the group has said which partitions are its own, be they none"""
         self._told: str | None = None
-        self._unburied: dict[int, str] = {}
         self._joined: deque[float] = deque(maxlen=_MANY_JOINS)
         self._news: dict[bytes, bytes | None] = {}
         """learned, by key, and to be published"""
@@ -72,6 +73,8 @@ class StreamWorker:
         self._committed: dict[int, int] = {}
         self._client = AIOKafkaClient(**kafka.aiokafka())
         self._producer = AIOKafkaProducer(acks="all", compression_type="zstd", **kafka.aiokafka())
+        self._writer = Writer(self._producer)
+        self.problems = FleetProblems(kafka, self._writer)
         self._follower = Follower(kafka, {self.topics.windows: self._window, self.topics.baselines: self._baseline})
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -87,6 +90,7 @@ class StreamWorker:
         if self.topics.baselines in counts and self.engine.pinned is None:
             await self._in_the_end(self._remember)
         await self._in_the_end(lambda: self._follower.start(followed))
+        self.problems.start(counts)
         self._tasks = [
             asyncio.create_task(_every(_LEARN_SECONDS, self._learn)),
             asyncio.create_task(_every(_PUBLISH_SECONDS, self._publish)),
@@ -140,7 +144,7 @@ class StreamWorker:
         """Let go of all connections."""
         for task in self._tasks:
             task.cancel()
-        for closing in (self._follower.stop, self._producer.stop, self._client.close):
+        for closing in (self._follower.stop, self.problems.stop, self._producer.stop, self._client.close):
             with suppress(KafkaError, TimeoutError):
                 await asyncio.wait_for(closing(), _PATIENCE_SECONDS)
 
@@ -194,7 +198,7 @@ class StreamWorker:
         """Why records cannot be read or output not be written just now; None while they can."""
         rival = f"{self.name}: {RIVAL}" if self._rivalled else None
         lanes = (lane.failing for lane in self.lanes.values())
-        return self.failing or rival or self.refused or next(filter(None, (*self._unburied.values(), *lanes)), None)
+        return self.failing or rival or self.refused or next(filter(None, (self._writer.failing, *lanes)), None)
 
     @property
     def claims_lost(self) -> int:
@@ -233,41 +237,11 @@ class StreamWorker:
 
     async def bury(self, partition: int, letters: Sequence[Output]) -> None:
         """Write dead letters; one that is itself too large is only counted."""
-        left = list(letters)
-        try:
-            while True:
-                left = await self._unwritten(partition, left)
-                if not left:
-                    return
-                await asyncio.sleep(_AGAIN_SECONDS)
-        finally:
-            self._unburied.pop(partition, None)
+        await self._writer.write(self.topics.dead, letters, partition)
 
-    async def _unwritten(self, partition: int, letters: list[Output]) -> list[Output]:
-        """Write dead letters, and return those that have to be written again."""
-        topic = self.topics.dead
-        try:
-            if partition not in await self._producer.partitions_for(topic):
-                await self._producer.client.force_metadata_update()
-                raise UnknownTopicOrPartitionError
-            answers = [await self._send(partition, letter) for letter in letters]
-            results = await asyncio.gather(*answers, return_exceptions=True)
-        except KafkaError as error:
-            results = [error] * len(letters)
-        for reason in filter(_may_pass, results):
-            self._unburied[partition] = f"{topic} {partition}: {reason}"
-        return [letter for letter, result in zip(letters, results, strict=True) if _may_pass(result)]
-
-    async def _send(self, partition: int, letter: Output) -> asyncio.Future[Any]:
-        key, value, headers = letter
-        try:
-            answer: asyncio.Future[Any] = await self._producer.send(
-                self.topics.dead, value, key, partition, headers=headers
-            )
-        except MessageSizeTooLargeError as error:
-            answer = asyncio.get_running_loop().create_future()
-            answer.set_exception(error)
-        return answer
+    async def announce(self, requests: Sequence[Output]) -> None:
+        """Write requests of problems, as far as their topic takes them."""
+        await self.problems.write(requests)
 
     # --- what it shares
 
@@ -283,8 +257,8 @@ class StreamWorker:
             await self._producer.send_and_wait(self.topics.baselines, value, key, 0)
             del self._news[key]
 
-    def _window(self, partition: int, key: bytes, value: bytes | None) -> None:
-        self.engine.windows.learn(partition, key.decode(errors="replace"), value)
+    def _window(self, record: Any) -> None:
+        self.engine.windows.learn(record.partition, (record.key or b"").decode(errors="replace"), record.value)
 
     async def _remember(self) -> None:
         """Take back what was published under this name before."""
@@ -293,10 +267,11 @@ class StreamWorker:
                 self.engine.denoiser.own(key, value)
         self.engine.metrics.put_in_force(self.engine.denoiser.baselines.values())
 
-    def _baseline(self, _: int, key: bytes, value: bytes | None) -> None:
+    def _baseline(self, record: Any) -> None:
+        key = record.key or b""
         source = source_of(key)
         if self.engine.pinned is None and source != self.name:
-            self.engine.denoiser.share(source or "", key, value)
+            self.engine.denoiser.share(source or "", key, record.value)
 
     async def _look(self) -> None:
         """See whether the brokers answer, how far behind it is, and what else keeps it from working."""
@@ -316,11 +291,6 @@ class StreamWorker:
         """How long ago the last event ended that was dealt with, where more wait; 0 where none does."""
         waiting = [lane.ended_at for each, lane in self.lanes.items() if self.lag.get(each) and lane.ended_at]
         return max(time.time() - min(waiting), 0.0) if waiting else 0.0
-
-
-def _may_pass(result: object) -> bool:
-    """Whether a record was not written that may yet be."""
-    return isinstance(result, BaseException) and not isinstance(result, MessageSizeTooLargeError)
 
 
 async def _every(seconds: float, what: Callable[[], Awaitable[None]]) -> None:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from stream.baselines import load_baselines
-from stream.command import UsageError, add_assume_option, add_table_options, port_number, run_quietly, tables_of
+from stream.command import (
+    UsageError,
+    add_assume_option,
+    add_cost_options,
+    add_table_options,
+    port_number,
+    run_quietly,
+    tables_of,
+)
 from stream.denoise import Denoiser
 from stream.engine import Engine
 from stream.json_log import log_to_stderr
@@ -28,7 +36,8 @@ _DESCRIPTION = """\
 Enrich the events that gateways forward to Kafka: each once, from llm.requests to llm.requests.enriched, what cannot
 be read to llm.requests.dead. Workers share the partitions among them; one that dies is replaced by the others, and
 nothing is lost or written twice. Runs until SIGTERM or Ctrl-C; its first line says where it answers /metrics,
-/health/live, /health/ready, /trueclock/v1/status and /trueclock/v1/windows. Tables are read again when they change."""
+/health/live, /health/ready, and under /trueclock/v1 its status, windows and strategies. Tables are read again when
+they change."""
 _EXAMPLES = """\
 examples:
   stream worker --kafka localhost:9092
@@ -49,6 +58,7 @@ def add_worker_command(commands: Any) -> None:
     add_kafka_options(parser)
     parser.add_argument("--name", metavar="NAME", help="its own in the fleet, kept when it comes again (host and port)")
     add_table_options(parser)
+    add_cost_options(parser)
     add_assume_option(parser)
     parser.add_argument("--baselines", type=Path, metavar="FILE", help="denoise by these alone, and learn nothing")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
@@ -76,7 +86,8 @@ def _worker(options: argparse.Namespace) -> int:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_Seldom())
     pinned = load_baselines(options.baselines) if options.baselines else None
-    watch = TableWatch(options.table, lambda: tables_of(options))
+    files = [*options.table, *filter(None, (options.constants, options.prices))]
+    watch = TableWatch(files, lambda: tables_of(options))
     engine = Engine(watch.tables, Windows(), Denoiser(origin=name), kafka.topics.requests, pinned=pinned)
     return asyncio.run(_serve(name, kafka, engine, watch, options))
 

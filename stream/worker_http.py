@@ -1,7 +1,8 @@
-"""What a stream worker answers over HTTP: metrics, health, the fleet's windows, and how far it is itself."""
+"""What a stream worker answers over HTTP: metrics, health, the fleet's windows and strategies, how far it is itself."""
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
 from stream import __version__
+from stream.fleet_problems import NotThere
 from stream.hosts import Hosts, url_of
 from stream.query import QueryError
 from stream.table_watch import TableWatch
@@ -68,6 +70,8 @@ class WorkerHttp:
                 return _json(self._status())
             case "/trueclock/v1/windows":
                 return await self._windows(request.query_string)
+            case "/trueclock/v1/strategies":
+                return await self._strategies(request.query_string)
         return _error(404, "not_found", f"{request.path[:80]} is not one of the worker's paths")
 
     def _ready(self) -> web.Response:
@@ -78,12 +82,15 @@ class WorkerHttp:
         return web.Response(status=503, body=f"{why}\n".encode(), content_type="text/plain")
 
     async def _windows(self, query: str) -> web.Response:
+        windows, tables = self._worker.engine.windows, self._tables.tables
+        return await _made(lambda: windows_answer(windows, query, tables, time.time()))
+
+    async def _strategies(self, query: str) -> web.Response:
+        problems, tables = self._worker.problems, self._tables.tables
         try:
-            answer = windows_answer(self._worker.engine.windows, query, self._tables.tables, time.time())
-        except QueryError as error:
-            return _error(400, "bad_parameter", str(error))
-        body = await asyncio.to_thread(answer)
-        return web.Response(body=body, content_type="application/json", headers=_FRESH)
+            return await _made(lambda: problems.answer(query, tables, time.time()))
+        except NotThere as error:
+            return _error(503, "strategies_not_there", str(error))
 
     def _status(self) -> dict[str, Any]:
         worker, engine = self._worker, self._worker.engine
@@ -103,8 +110,20 @@ class WorkerHttp:
             "claims_lost": worker.claims_lost,
             "windows": {each: msgspec.structs.asdict(head) for each, head in engine.windows.own().items()},
             "baselines": len(engine.baselines),
+            "problems": worker.problems.ledger.problems,
+            "problems_failing": worker.problems.failing,
             "pinned": engine.pinned is not None,
         }
+
+
+async def _made(look_up: Callable[[], Callable[[], bytes]]) -> web.Response:
+    """Look up what is asked for, and make the answer of it in a thread."""
+    try:
+        answer = look_up()
+    except QueryError as error:
+        return _error(400, "bad_parameter", str(error))
+    body = await asyncio.to_thread(answer)
+    return web.Response(body=body, content_type="application/json", headers=_FRESH)
 
 
 def _json(content: Any, status: int = 200) -> web.Response:

@@ -1,10 +1,12 @@
 """Metrics of a stream worker itself, beside those of the requests; `docs/metrics.md` describes them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stream.fleet_problems import FleetProblems
+from stream.problems import REASONS
 from stream.table_watch import TableWatch
 from stream.worker import StreamWorker
 
@@ -52,6 +54,25 @@ class WorkerMetrics(Collector):
         denoiser = worker.engine.denoiser
         yield GaugeMetricFamily("trueclock_baseline_pairs", "Pairs watched for a baseline.", denoiser.pairs)
         yield CounterMetricFamily("trueclock_baseline_pairs_dropped", "Pairs given up.", denoiser.dropped)
+        yield from _of_problems(worker.problems)
+
+
+def _of_problems(problems: FleetProblems) -> Iterable[Metric]:
+    yield GaugeMetricFamily("trueclock_problems", "Problems with requests or outcomes.", problems.ledger.problems)
+    dropped = {reason: problems.ledger.dropped.get(reason, 0) for reason in REASONS}
+    yield _counters("trueclock_problems_dropped", "Problems lost, by reason.", "reason", dropped)
+    results = {"written": problems.written, "unwritten": problems.unwritten}
+    yield _counters("trueclock_stream_problem_requests", "Own requests of problems, by result.", "result", results)
+    text = "Records that were no outcome, or no request of a problem."
+    yield _counters("trueclock_stream_problem_records_unreadable", text, "topic", problems.unreadable)
+    yield _gauge("problems_failing", "1 while strategies are not, or not wholly, there.", problems.failing is not None)
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -2,7 +2,9 @@
 // goes on meanwhile, and another point can be chosen.
 
 import { explain } from "./api.js";
-import { byId, clock, count, element, isMeasured, nameOf, seconds, show } from "./dom.js";
+import { byId, clock, count, element, isMeasured, nameOf, ratio, seconds, show } from "./dom.js";
+import { billedOf, costsOf, viewsOf } from "./request-costs.js";
+import { flops } from "./units.js";
 import { showWaterfall } from "./waterfall.js";
 
 const FACTS = [
@@ -17,8 +19,20 @@ const FACTS = [
   ["Time per output token", (event) => some(event.time_per_output_token_seconds)],
   ["Reference", (event) => [event.stack, event.table_row, event.provenance].filter(Boolean).join(", ") || null],
   ["Coverage", (event) => [event.coverage, event.uncovered_reason?.replaceAll("_", " ")].filter(Boolean).join(": ") || null],
+  ["Problem", (event) => [event.problem, event.strategy].filter(Boolean).join(", ") || null],
+  ["Billed", billedOf],
+  ["Margin, billed / served", (event) => onStacks(event, "margin", ratio)],
+  ["Forward FLOPs", (event) => onStacks(event, "flops", flops)],
   ["Baseline", (event) => (event.baseline_version == null ? null : `version ${event.baseline_version}`)],
 ];
+
+/** A figure of each stack that has it: "1.20× on one, 0.80× on another"; once where all there are say the same. */
+function onStacks(event, name, format) {
+  const views = viewsOf(event);
+  const found = views.filter(([, view]) => view[name] != null);
+  if (found.length === views.length && new Set(found.map(([, view]) => view[name])).size === 1) return format(event[name]);
+  return found.map(([stack, view]) => `${format(view[name])} on ${stack}`).join(", ") || null;
+}
 
 const some = (value) => (value == null ? null : seconds(value));
 
@@ -91,7 +105,7 @@ function contentOf(found) {
   showWaterfall(chart, { parts: found.parts ?? [], raw: found.raw_seconds });
   const notes = (found.notes ?? []).map((text) => element("li", "", text));
   const rest = notes.length ? [element("ul", "small", "", ...notes)] : [];
-  return [title, ...words, chart, ...rest, factsOf(event, found.gateway), element("p", "faint small id", `id ${found.id}`)];
+  return [title, ...words, chart, ...rest, ...costsOf(event), factsOf(event, found.gateway), element("p", "faint small id", `id ${found.id}`)];
 }
 
 function factsOf(event, gateway) {

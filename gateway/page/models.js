@@ -1,35 +1,43 @@
 // The table by model and upstream. Rows are kept, so that only what moved is written.
 
-import { CONTENDED, THRESHOLDS, byId, count, element, isMeasured, keyOf, mean, nameOf, percent, plural, refill, seconds, show, slowFrom, spaced, write, writeRatio, writeValue } from "./dom.js";
+import { CONTENDED, THRESHOLDS, byId, count, element, isMeasured, keyOf, mean, nameOf, percent, plural, ratio, refill, seconds, show, slowFrom, spaced, write, writeRatio, writeValue } from "./dom.js";
 import { failMany, failedOf, isFailure, onlyReason } from "./failures.js";
+import { dollars, energy, flops } from "./units.js";
 import { halfOf } from "./verdict.js";
 import { PARTS, newMini, partsOf, steps, writeMini } from "./waterfall.js";
 
 const SHORT = 12;
 const COLUMNS = [
-  ["requests", "Requests"],
-  ["p50", "Raw p50"],
-  ["p95", "Raw p95"],
-  ["denoised", "Denoised"],
-  ["idealized", "Idealized"],
-  ["parts", "Seconds"],
-  ["slowdown", "Slowdown"],
-  ["contention", "Contention"],
-  ["faster", "Faster"],
+  ["requests", "Requests", ""],
+  ["p50", "Raw p50", "of-time"],
+  ["p95", "Raw p95", "of-time"],
+  ["denoised", "Denoised", "of-time"],
+  ["idealized", "Idealized", "of-time"],
+  ["parts", "Seconds", "of-time"],
+  ["slowdown", "Slowdown", "of-time"],
+  ["contention", "Contention", "of-time"],
+  ["faster", "Faster", "of-time"],
+  ["flops", "FLOPs", "of-cost"],
+  ["energy", "Energy", "of-cost"],
+  ["dollars", "Idealized", "of-cost"],
+  ["billed", "Billed", "of-cost"],
+  ["margin", "Margin", "of-cost"],
 ];
+const SUMS = ["flops", "energy", "dollars", "billed"]; // with their mean a request below
 const ORDER_MS = 10_000; // rows change places no more often, so that one can point at them
 const rows = new Map();
 let all = false;
 let order = [];
 let orderedAt = -Infinity;
 
-/** What a viewer may do with the table: `choose(group)` is called for a chosen model. */
-export function prepareModels(choose, again) {
+/** What a viewer may do with the table: `choose(group)` is called for a chosen model, `look(view)` for other columns. */
+export function prepareModels(choose, look, again) {
   write(byId("thresholds"), THRESHOLDS);
   byId("models-more").addEventListener("click", () => {
     all = !all;
     again();
   });
+  byId("models-view").addEventListener("change", (event) => look(event.target.value));
   byId("model-rows").addEventListener("click", (event) => {
     const button = event.target.closest("button.name");
     if (button) choose(button.dataset.key);
@@ -68,14 +76,15 @@ function newRow(group) {
   const cells = { marker, name, badges: element("span", "badges"), baseline: element("span", "baseline") };
   head.append(cells.badges, cells.baseline);
   row.append(head);
-  for (const [field, label] of COLUMNS) {
-    const cell = element("td", field === "parts" ? "parts" : "number");
+  for (const [field, label, view] of COLUMNS) {
+    const cell = element("td", `${field === "parts" ? "parts" : "number"} ${view}`);
     cell.setAttribute("role", "cell");
     cell.dataset.label = label;
     cell.dataset.field = field;
     cells[field] = cell;
     row.append(cell);
   }
+  for (const field of SUMS) cells[field].append(element("span"), element("span", "each"));
   cells.mini = newMini();
   cells.raw = element("span", "mean");
   cells.parts.append(cells.mini, cells.raw);
@@ -111,7 +120,27 @@ export function baselineOf(group) {
   return `baseline: ${plural(baseline.n, "observation")}${range}${stepped}${fresh}`;
 }
 
-function writeRow({ row, cells }, group, scale, demo, marker, chosen) {
+/** A sum, and below it what it is a request. */
+function writeSum(cell, sum, number, format) {
+  const known = number ? sum : null;
+  const exact = known == null ? "" : String(known);
+  if (cell.dataset.value !== exact) cell.dataset.value = exact;
+  write(cell.firstChild, format(known));
+  write(cell.lastChild, known == null ? "" : format(known / number));
+}
+
+/** What a group costs; dollars and energy are of the basis shown. */
+function writeCosts(cells, cost, basis) {
+  const sums = cost[basis] ?? {};
+  writeSum(cells.flops, cost.flops, cost.flops_requests, flops);
+  writeSum(cells.energy, sums.energy_joules, sums.requests, energy);
+  writeSum(cells.dollars, sums.dollars, sums.requests, dollars);
+  writeSum(cells.billed, cost.billed?.dollars, cost.billed?.requests, dollars);
+  const times = cost.margin?.ratio ?? null;
+  writeValue(cells.margin, ratio(times), times);
+}
+
+function writeRow({ row, cells }, group, scale, demo, marker, chosen, basis) {
   const badges = badgesOf(group, demo);
   refill(cells.badges, badges, () => badges.map(([kind, text]) => element("span", `badge ${kind}`, text)));
   write(cells.baseline, baselineOf(group));
@@ -130,6 +159,20 @@ function writeRow({ row, cells }, group, scale, demo, marker, chosen) {
   writeRatio(cells.slowdown, group.slowdown, slowFrom(group.provenance));
   writeRatio(cells.contention, group.contention, CONTENDED);
   writeValue(cells.faster, percent(group.faster_than_idealized, group.covered), group.covered ? group.faster_than_idealized : null);
+  if (group.cost) writeCosts(cells, group.cost, basis);
+}
+
+/** Which columns are shown: seconds, or costs where they are known. */
+function showView(groups, wanted, basis) {
+  const known = groups.some((group) => group.cost);
+  const view = known && wanted === "cost" ? "cost" : "time";
+  show("models-view", known);
+  show("parts-legend", view === "time");
+  show("models-note", view === "time");
+  show("models-note-cost", view === "cost");
+  byId("models-table").dataset.view = view;
+  for (const input of byId("models-view").querySelectorAll("input")) input.checked = input.value === view;
+  for (const target of document.querySelectorAll("#models-table .basis")) write(target, basis ?? "");
 }
 
 function scaleOf(groups) {
@@ -157,9 +200,13 @@ function forget(kept) {
   for (const known of rows.keys()) if (!kept.has(known)) rows.delete(known);
 }
 
-/** Show the groups, the first one on top. `markerOf(group)` is the class of its colour in the scatter. */
-export function showModels(groups, demo, markerOf, chosen) {
+/**
+ * Show the groups, the first one on top. `markerOf(group)` is the class of its colour in the scatter, `view` "cost" to
+ * have the columns of costs, those of `basis` where there are two.
+ */
+export function showModels(groups, demo, markerOf, chosen, view, basis) {
   show("models", groups.length > 0);
+  showView(groups, view, basis);
   const sorted = settled(groups);
   const shown = all ? sorted : sorted.slice(0, SHORT);
   const focused = document.activeElement;
@@ -171,7 +218,7 @@ export function showModels(groups, demo, markerOf, chosen) {
     if (!rows.has(name)) rows.set(name, newRow(group));
     const kept = rows.get(name);
     if (body.children[index] !== kept.row) body.insertBefore(kept.row, body.children[index] ?? null);
-    writeRow(kept, group, scale, demo, markerOf(group), chosen === name);
+    writeRow(kept, group, scale, demo, markerOf(group), chosen === name, basis);
   });
   while (body.children.length > shown.length) body.lastElementChild.remove();
   if (focused !== document.activeElement && body.contains(focused)) focused.focus({ preventScroll: true });

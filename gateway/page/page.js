@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { showAdvice } from "./advice.js";
 import { coloursOf } from "./colours.js";
+import { prepareCosts, showCosts } from "./costs.js";
 import { byId, clock, element, isMeasured, keyOf, nameOf, refill, show, write } from "./dom.js";
 import { Inspector } from "./inspector.js";
 import { prepareRecent, showDemo, showEmpty, showLog, showOverhead, showRecent } from "./lists.js";
@@ -10,6 +11,7 @@ import { key, prepareModels, showModels } from "./models.js";
 import { Points, CAPACITY } from "./points.js";
 import { MARKERS, Scatter } from "./scatter.js";
 import { RANGES, Settings, bestStack } from "./settings.js";
+import { Strategies } from "./strategies.js";
 import { Timeline } from "./timeline.js";
 import { showVerdict } from "./verdict.js";
 import { basisOf } from "./waterfall.js";
@@ -17,7 +19,7 @@ import { basisOf } from "./waterfall.js";
 const PERIOD = 1000;
 const SERIES_PERIOD = 3000;
 const LATELY_SECONDS = 60;
-const STALE = ["verdict", "models", "scatter-panel", "timeline-panel", "recent"];
+const STALE = ["verdict", "costs", "models", "strategies", "scatter-panel", "timeline-panel", "recent"];
 
 const settings = new Settings();
 const points = new Points();
@@ -52,6 +54,7 @@ const inspect = (id, origin) => inspector.open(id, origin);
 const markerOf = (group) => markers.get(keyOf(group)) ?? MARKERS - 1;
 const scatter = new Scatter(byId("scatter"), points, inspect, markerOf);
 const timeline = new Timeline();
+const strategies = new Strategies(settings, markerOfModel);
 
 const matches = (group) => !of || keyOf(group) === of;
 
@@ -65,6 +68,12 @@ function assignMarkers(groups) {
   if (coloured.size === before) return;
   markers = coloursOf([...coloured.values()], MARKERS - 1);
   scatter.repaint();
+}
+
+/** The colour that a model has elsewhere on the page, whoever serves it. */
+function markerOfModel(model) {
+  const found = [...coloured.values()].find((group) => group.model === model);
+  return found ? markers.get(found.key) : MARKERS - 1;
 }
 
 function showScatter(total) {
@@ -128,12 +137,15 @@ function render(summary) {
   const lately = points.sums(Date.parse(summary.until) / 1000 - LATELY_SECONDS);
   assignMarkers(groups);
   showChoices(summary);
-  showEmpty(total.requests, demo, `${summary.address || location.origin}/v1`, settings.range !== "all" && summary.log?.rows > 0);
+  const address = summary.address || location.origin;
+  showEmpty(total.requests, demo, `${address}/v1`, settings.range !== "all" && summary.log?.rows > 0);
   failing = showVerdict(total, groups, lately, summary.stacks?.find((each) => each.name === summary.stack));
-  showModels(groups, demo, (group) => (markers.has(keyOf(group)) ? `marker-${markerOf(group)}` : `marker-${MARKERS - 1}`), of);
+  const basis = showCosts(summary, settings.basis);
+  showModels(groups, demo, (group) => `marker-${markerOf(group)}`, of, settings.view, basis);
   showScatter(total);
   show("timeline-panel", total.completed > 0);
   showAdvice(groups, summary.stack);
+  strategies.follow(summary, address);
   showDemo(demo);
   showRecent(summary.recent ?? [], inspector.id, summary.stack);
   showLog(summary.log);
@@ -268,7 +280,13 @@ function prepare() {
       else if (timeline.shape) timeline.fillTable(byId(id));
     });
   }
-  prepareModels(chooseOf, () => latest && render(latest));
+  const again = () => latest && render(latest);
+  const choose = (name) => (value) => {
+    settings.set(name, value);
+    again();
+  };
+  prepareCosts(choose("basis"), again);
+  prepareModels(chooseOf, choose("view"), again);
   prepareRecent(inspect);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     scatter.repaint();

@@ -9,7 +9,7 @@ export const RANGES = [
   { value: "all", label: "all", seconds: Infinity },
 ];
 
-const NAMES = ["range", "stack", "of", "request"];
+const NAMES = ["range", "stack", "of", "basis", "view", "measure", "human", "request"];
 
 export class Settings {
   constructor() {

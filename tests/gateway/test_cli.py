@@ -16,7 +16,7 @@ from tests.servers.openai_like import OpenAILike
 
 COMMANDS = [
     ("gateway.cli", "run"), ("gateway.cli", "demo"), ("gateway.cli", "events"), ("gateway.cli", "check"),
-    ("gateway.cli", "explain"),
+    ("gateway.cli", "explain"), ("gateway.cli", "outcomes"), ("gateway.cli", "prices"),
     ("stream.cli", "enrich"), ("profiler.cli", "estimate"),
 ]  # fmt: skip
 
@@ -152,6 +152,9 @@ def test_check_prints_what_is_served(tmp_path: Path) -> None:
     assert [line.split()[0] for line in out.splitlines()[:2]] == ["fast", "local/*"]
     assert out.splitlines()[0].endswith("uncovered: give it a row, an alias or `assume`")
     assert all(said in out for said in ("http://127.0.0.1:8000", "http://127.0.0.1:9000", "v100-megatron"))
+    assert "electricity of world (the world): 473 g CO2e a kWh" in out.splitlines()
+    assert out.splitlines()[-1].startswith("prices of providers: ")
+    assert out.endswith(", unless the data directory has others\n")
     assert "config.yaml:6" in errors
     assert "sk-secret" not in out + errors
 

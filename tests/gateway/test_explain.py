@@ -38,7 +38,10 @@ def test_the_command_line_in_words(tmp_path: Path, capfd: pytest.CaptureFixture[
     made = logs.event(1, raw_runtime_seconds=3.2, completion_tokens=13)
     log_id = logs.record(tmp_path, made)
     logs.store(tmp_path, (logs.baseline(4, 1.5), {log_id: 1}))
-    assert told(capfd, tmp_path, made.id[:14]).splitlines() == [
+    said = told(capfd, tmp_path, made.id[:14]).splitlines()
+    assert [line for line in said if "- On a100-megatron it costs $" in line]
+    assert said[-1] == "- What was billed for it is not known: the list of prices has none for this model."
+    assert said[:4] == [
         "openai/davinci at u, 100 prompt tokens and 13 output tokens, ended 2027-01-15 08:00:00 UTC",
         "3.2 s: 1.1 s is the model, 0.4 s the stack, 1.7 s contention; the provider's own best for this size is 1.5 s ± 0.2.",
         "As ratios: slowdown 3.0 = stack 1.4 × contention 2.1.",  # noqa: RUF001
@@ -54,7 +57,7 @@ def test_the_command_line_as_json(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert main(["events", "--data-dir", str(tmp_path)]) == 0
     assert found["event"] == json.loads(capfd.readouterr().out.splitlines()[1]), "as `gateway events` has it"
     assert set(found) == {
-        "id", "subject", "text", "sentences", "notes", "event", "parts", "raw_seconds", "denoised_seconds",
+        "id", "subject", "text", "sentences", "notes", "costs", "event", "parts", "raw_seconds", "denoised_seconds",
         "denoised_interval", "idealized_seconds", "stack", "gateway",
     }  # fmt: skip
     assert [part["part"] for part in found["parts"]] == ["model", "stack", "contention"]

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -285,16 +284,3 @@ def test_before_anything_was_acknowledged_it_says_nothing_of_when(tmp_path: Path
     names = [family.name for family in Forwarder(tmp_path, kafka).collect()]
     assert "trueclock_forwarder_last_acknowledged_timestamp_seconds" not in names
     assert all(name.startswith("trueclock_forwarder_") for name in names)
-
-
-def test_the_document_lists_its_metrics(tmp_path: Path, kafka: KafkaSettings) -> None:
-    forwarder = Forwarder(tmp_path, kafka)
-    forwarder._acknowledged_at = 1.8e9
-    exposed = {}
-    for family in forwarder.collect():
-        labels = {tuple(sample.labels) for sample in family.samples}
-        exposed[family.name + ("_total" if family.type == "counter" else "")] = (family.type, *labels)
-    document = Path(__file__).parents[2] / "docs" / "metrics.md"
-    section = document.read_text(encoding="utf-8").split("## Of the forwarder")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\|", section, re.MULTILINE)
-    assert {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows} == exposed

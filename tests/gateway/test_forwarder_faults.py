@@ -275,7 +275,7 @@ def test_rights_that_are_missing_are_told_of_and_it_goes_on_when_they_are_given(
         assert forwarder.failing is None
     assert len(faults(caplog)) == 1
     cannot = [each for each in caplog.messages if "cannot be created: Authorization failed; have it created" in each]
-    assert len(cannot) == 5, "each topic once"
+    assert len(cannot) == 7, "each topic once"
     assert ids_in(guarded.bootstrap, kafka.topics.requests) == [event(1).id]
 
 

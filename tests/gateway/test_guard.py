@@ -19,8 +19,9 @@ class Asked:
 
 
 def refusal_of(guard: Guard, **headers: str) -> str | None:
+    request = cast("BaseRequest", cast("Any", Asked(headers)))
     try:
-        guard.check(cast("BaseRequest", cast("Any", Asked(headers))))
+        guard.check(request)
     except Refusal as refusal:
         return refusal.code if refusal.status == 403 else f"status {refusal.status}"
     return None
@@ -105,6 +106,25 @@ def test_a_local_origin_may_use_a_local_gateway(origin: str) -> None:
 def test_a_foreign_origin_may_not(origin: str) -> None:
     assert refusal_of(Guard("127.0.0.1"), Host="localhost", Origin=origin) == "origin_not_allowed"
     assert refusal_of(Guard("0.0.0.0"), Host="localhost", Origin=origin) is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "trusted"),
+    [
+        (None, True), ("http://llm.corp:4001", True), ("https://LLM.corp:4001", True), ("http://llm.corp", False),
+        ("http://evil.com", False), ("null", False), ("", False), ("http://[::1", False), ("http://localhost:4001", False),
+    ],
+)  # fmt: skip
+def test_what_changes_something_is_for_our_own_pages_on_a_wider_bind_too(origin: str | None, trusted: bool) -> None:
+    headers = {"Host": "llm.corp:4001"} | ({} if origin is None else {"Origin": origin})
+    request = cast("BaseRequest", cast("Any", Asked(headers)))
+    for guard in (Guard("0.0.0.0"), Guard("10.0.0.1", ["llm.corp"])):
+        guard.check(request)
+        if trusted:
+            guard.check_change(request)
+            continue
+        with pytest.raises(Refusal, match="a web page of another origin"):
+            guard.check_change(request)
 
 
 def test_what_is_remembered_is_bounded() -> None:

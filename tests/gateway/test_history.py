@@ -94,7 +94,7 @@ def test_nothing_is_known_from_no_state_or_an_older_one(version: int, tmp_path: 
 def test_a_newer_state_is_one_clear_line(tmp_path: Path) -> None:
     store(tmp_path, (baseline(1), {}))
     state_version(tmp_path, STATE_VERSION + 1)
-    with pytest.raises(HistoryError, match=r"^.*stream.sqlite: written by a newer trueclock \(state version 3, .*$"):
+    with pytest.raises(HistoryError, match=r"^.*stream.sqlite: written by a newer trueclock \(state version 4, .*$"):
         History.load(tmp_path)
 
 
@@ -115,8 +115,12 @@ def test_a_damaged_state_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("[]", "an object"), ("nothing of the kind", "not valid JSON"), ('{"m": {}}', "$.m")]
-)
+    ("content", "said"),
+    [
+        ("[]", "an object"), ("nothing of the kind", "not valid JSON"), ('{"m": {}}', "$.m"),
+        ("x is how packed ones begin", "while decompressing"),
+    ],
+)  # fmt: skip
 def test_damaged_tables_are_one_clear_line(content: str, said: str, tmp_path: Path) -> None:
     StateFile(tmp_path / "stream.sqlite").close()
     with closing(sqlite3.connect(tmp_path / "stream.sqlite")) as db, db:

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from gateway.control import Control
+from gateway.erase import delete_caller
 from gateway.log import (
     LogError,
     LogReader,
     LogWriter,
     NewerLogError,
     Retention,
-    delete_caller,
     log_files,
     open_log,
     used_bytes,
@@ -98,6 +98,24 @@ def test_what_one_tick_brings_is_one_commit(log: Path) -> None:
     assert on_loop(scene) == (500, 2, 501)
     assert [row for row, _ in rows_of(log)] == list(range(1, 502))
     assert [event for _, event in rows_of(log)][:3] == [b"0", b"1", b"2"]
+
+
+def test_who_waits_is_told_whether_all_of_it_is_committed(log: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> list[bool]:
+        writer = LogWriter(log, FOREVER, loss="outcomes are refused")
+        told = [await writer.append(NOW, None, b"a", b"b", b"c")]
+        assert writer._db is not None
+        writer._db.execute("ALTER TABLE events RENAME TO others")
+        told.append(await writer.append(NOW, None, b"d", b"e"))
+        writer._db.execute("ALTER TABLE others RENAME TO events")
+        told.append(await writer.append(NOW, None, b"f"))
+        assert (writer.counts.written, writer.counts.dropped) == (4, 2)
+        writer.close()
+        return told
+
+    assert on_loop(scene) == [True, False, True]
+    assert [event for _, event in rows_of(log)] == [b"a", b"b", b"c", b"f"]
+    assert "outcomes are refused: " in caplog.text
 
 
 @pytest.mark.parametrize("locked", [False, True])
@@ -690,7 +708,7 @@ def test_one_callers_events_are_erased_while_the_writer_writes(log: Path) -> Non
 
 
 def test_a_lock_that_stays_is_said_on_one_line(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.log._ERASE_PATIENCE", 0.05)
+    monkeypatch.setattr("gateway.erase._ERASE_PATIENCE", 0.05)
     written(log, [(NOW, "a", b"x")])
     other = sqlite3.connect(log, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.control import Control
 from gateway.fleet import FleetReader
-from gateway.forwarder import Forwarder
+from gateway.forwarder_outcomes import Forwarders
 from stream.coefficients import load_tables
 from stream.families import FAMILIES
 from stream.kafka import KafkaSettings
@@ -51,8 +51,8 @@ def test_the_document_lists_the_gateways_own_metrics(tmp_path: Path) -> None:
 
 def test_the_document_lists_what_kafka_adds(tmp_path: Path) -> None:
     kafka = KafkaSettings(("localhost:1",))
-    forwarder = Forwarder(tmp_path, kafka)
-    forwarder._acknowledged_at = 1.0  # shown once there is one
+    forwarder = Forwarders(tmp_path, kafka)
+    forwarder._events._acknowledged_at = 1.0  # shown once there is one
     assert exposed_by(forwarder) == documented("Of the forwarder")
     assert exposed_by(FleetReader(kafka, lambda _: None)) == documented("Of what stream workers learned")
 

@@ -159,6 +159,8 @@ TIMES = [(103.0, ROLE), (104.0, TOKEN), (108.0, TOKEN), (109.0, STOP)]
         ([(104.0, DONE)], Ask("m"), {"completion_tokens": 0, "usage_source": "estimated", "time_to_first_token_seconds": None}),
         # another route's stream: nothing to count
         ([(104.0, b"data: tick\n\n"), (105.0, b"data: tock\n\n")], Ask(), {"completion_tokens": None, "usage_source": None, "error_class": None}),
+        # the last tier is the one that it was served at
+        ([(104.0, event({"choices": [], "service_tier": "auto"})), *TIMES[1:], (110.0, event({"choices": [], "usage": USAGE, "service_tier": "flex"}) + DONE)], Ask("m"), {"service_tier": "flex"}),
         # zeros are the upstream's word
         ([*TIMES, (110.0, counted(prompt_tokens=0, completion_tokens=0) + DONE)], Ask("m"), {"prompt_tokens": 0, "completion_tokens": 0}),
     ],

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.config import ConfigError
-from gateway.settings_file import covered_destinations, load_settings_file, needless_assumptions
+from gateway.settings_file import costs_in_use, covered_destinations, load_settings_file, needless_assumptions
 from stream.coefficients import TableError
 
 ROW = {"runtime_per_output_token": 0.1, "runtime_for_prompt_tokens": {"1": 0.1}}
@@ -51,6 +51,52 @@ def test_what_the_tables_have_not_is_told_with_file_and_line(own: str, said: str
         load_settings_file(path)
     assert str(caught.value).startswith(f"{path}:{said.format(tmp_path)}")
     assert "\n" not in str(caught.value)
+
+
+MAP = {"m": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}
+COSTS = {"region": "se", "prices": {"mine": {"input_cost_per_token": 1}}}
+WRONG_COSTS = [
+    ("  region: atlantis\n", "5: trueclock.region: unknown region 'atlantis': there are world, us, "),
+    ("  region: [se]\n", "5: trueclock.region: "),
+    ("  constants: none.json\n", "5: trueclock.constants: no such file: {}/none.json"),
+    ("  prices: none.json\n", "5: trueclock.prices: no such file: {}/none.json"),
+    ("  constants: bad.json\n", "5: trueclock.constants: {}/bad.json: $.m: expected one of the keys accelerators, "),
+    ("  prices: bad.json\n", "5: trueclock.prices: {}/bad.json: $.m: expected litellm's price map: "),
+    ("  prices: map.json\n  constants: odd.json\n", "6: trueclock.constants: {}/odd.json: $.prices: m: dear: expected one of"),
+    ("  constants: lost.json\n", "5: trueclock.constants: {}/lost.json: $.region: unknown region 'x': there are world, "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("own", "said"), WRONG_COSTS, ids=[said[:40] for _, said in WRONG_COSTS])
+def test_wrong_costs_are_told_with_file_and_line(own: str, said: str, tmp_path: Path) -> None:
+    path = write(tmp_path, USED + own, bad={"m": 7}, map=MAP, odd={"prices": {"m": {"dear": 1}}}, lost={"region": "x"})
+    with pytest.raises(ConfigError) as caught:
+        load_settings_file(path)
+    assert str(caught.value).startswith(f"{path}:{said.format(tmp_path)}")
+    assert "\n" not in str(caught.value)
+
+
+def test_costs_are_the_files_unless_the_command_line_says_others(tmp_path: Path) -> None:
+    path = write(tmp_path, USED + "  constants: costs.json\n  prices: map.json\n", costs=COSTS, map=MAP)
+    config, tables = load_settings_file(path, otherwise={"prices": tmp_path / "never read.json"})
+    assert list(costs_in_use(config, tables)) == [
+        "electricity of se (Sweden): 36 g CO2e a kWh, 1 price of your own",
+        f"prices of providers: 1 model, {tmp_path / 'map.json'}",
+    ]
+    config, tables = load_settings_file(path, costs={"region": "fr"})
+    assert next(costs_in_use(config, tables)).startswith("electricity of fr (France): ")
+    with pytest.raises(TableError, match=r"^unknown region 'x': there are world, "):
+        load_settings_file(path, costs={"region": "x"})
+    with pytest.raises(TableError, match=r"none\.json: cannot be read: No such file"):
+        load_settings_file(path, costs={"prices": tmp_path / "none.json"})
+
+
+def test_fetched_prices_are_not_the_files_fault(tmp_path: Path) -> None:
+    path = write(tmp_path, USED, map=MAP, bad={"m": 7})
+    config, tables = load_settings_file(path, otherwise={"prices": tmp_path / "map.json"})
+    assert [*costs_in_use(config, tables)][1].startswith("prices of providers: 1 model, ")
+    with pytest.raises(TableError, match=r"bad\.json: \$\.m: expected litellm's price map"):
+        load_settings_file(path, otherwise={"prices": tmp_path / "bad.json"})
 
 
 def test_what_the_command_line_assumes_goes_first_and_is_not_the_files_fault(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from gateway.usage import (
     MAX_TEXT,
     MAX_TOKENS,
     Delta,
+    Facts,
     Usage,
     chunk_facts,
     decode_chunk,
@@ -56,9 +57,15 @@ ANTHROPIC = {
         ({"prompt_tokens": 7.0, "completion_tokens": 4.5}, Usage(7, None, None, None)),
         (RESPONSES, Usage(100, 64, 30, 20)),
         ({"input_tokens": 100, "output_tokens": 30}, Usage(100, None, 30, None)),
-        (ANTHROPIC, Usage(100, 64, 30, None)),
+        (ANTHROPIC, Usage(100, 64, 30, None, 30)),
         ({"input_tokens": 6, "output_tokens": 1, "cache_read_input_tokens": None}, Usage(6, None, 1, None)),
         ({"output_tokens": 30}, Usage(None, None, 30, None)),
+        # litellm tells what Anthropic wrote to its cache in one of two places
+        ({"prompt_tokens": 9, "completion_tokens": 4, "cache_creation_input_tokens": 5}, Usage(9, None, 4, None, 5)),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cache_creation_tokens": 5}},
+            Usage(9, None, 4, None, 5),
+        ),
         # litellm has added Gemini's thoughts already: they are not added again
         ({**OPENAI, "completion_tokens_details": {"reasoning_tokens": 20, "text_tokens": 10}}, Usage(100, 64, 30, 20)),
         # Google's and xAI's own OpenAI dialect: only the total has the thoughts
@@ -129,8 +136,25 @@ def test_reply_facts(document: Any, model: str | None, finish: str | None, error
     assert facts.usage is None
 
 
+@pytest.mark.parametrize(
+    ("facts", "tier"),
+    [
+        (reply_facts({"choices": [], "service_tier": "flex"}), "flex"),
+        (reply_facts({"choices": [], "service_tier": None}), None),
+        (reply_facts({"type": "message", "usage": {**ANTHROPIC, "service_tier": "priority"}}), "priority"),
+        (event_facts({"type": "response.completed", "response": {"service_tier": "default"}}), "default"),
+        (event_facts({"type": "message_start", "message": {"usage": {"service_tier": "batch"}}}), "batch"),
+        (event_facts({"choices": [7], "service_tier": "flex"}), "flex"),
+        (event_facts({"choices": [], "service_tier": 7}), None),
+        (chunk_facts(decode_chunk(b'{"choices":[],"usage":null,"service_tier":"flex"}')), "flex"),
+    ],
+)
+def test_the_tier_at_which_it_was_served(facts: Facts, tier: str | None) -> None:
+    assert facts.service_tier == tier
+
+
 def test_a_replys_usage_is_its_usage() -> None:
-    assert reply_facts({"usage": ANTHROPIC}).usage == Usage(100, 64, 30)
+    assert reply_facts({"usage": ANTHROPIC}).usage == Usage(100, 64, 30, None, 30)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +186,7 @@ def test_what_a_choice_carries(choice: dict[str, Any], delta: Delta) -> None:
     ("event", "usage", "finish", "error", "deltas"),
     [
         # Anthropic's messages
-        ({"type": "message_start", "message": {"model": "c", "usage": {**ANTHROPIC, "output_tokens": 1}}}, Usage(100, 64, 1), None, False, []),
+        ({"type": "message_start", "message": {"model": "c", "usage": {**ANTHROPIC, "output_tokens": 1}}}, Usage(100, 64, 1, None, 30), None, False, []),
         ({"type": "ping"}, None, None, False, []),
         ({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "a"}}, None, None, False, [Delta(0, content=True)]),
         ({"type": "content_block_delta", "delta": {"partial_json": "{"}}, None, None, False, [Delta(0, content=True)]),

@@ -233,6 +233,7 @@ async def _answers(gateway: GatewayProcess) -> list[RawReply]:
         ("GET", "/health/ready"), ("HEAD", "/health/live"), ("POST", "/health/live"), ("POST", "/metrics"),
         ("GET", "/trueclock/v1/nothing"), ("GET", "/trueclock/v1/series?by=colour"), ("GET", "/trueclock"),
         ("GET", "/trueclock/v1/requests?limit=3&limit=4"), ("GET", "/trueclock/v1/explain/%2F..%2F"),
+        ("GET", "/trueclock/v1/outcomes"), ("POST", "/trueclock/v1/outcomes"), ("GET", "/trueclock/v1/strategies"),
         ("PURGE", "/metrics"), ("GET", "/trueclock/v1/explain/0123456789abcdef?stack=v100-megatron"),
     ]  # fmt: skip
     return [await ask(gateway.url, method, target) for method, target in asked]

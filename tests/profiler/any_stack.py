@@ -1,11 +1,13 @@
 """Stacks of any numbers that the table format allows, for laws that hold for all of them."""
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from hypothesis import strategies as st
 
+from stream.flops import Flops
 from stream.runtime import Coefficients
-from stream.table_format import Fit, Row, Stack
+from stream.table_format import Fit, Row, Served, Stack, Watts
 
 __all__ = ["coefficients", "rows", "stacks"]
 
@@ -13,6 +15,8 @@ NUMBERS = st.floats(0, 1e9, allow_subnormal=False)
 TEXTS = st.none() | st.text(max_size=9)
 NAMES = st.text(min_size=1, max_size=9).filter(lambda name: name not in {"format", "models", "stacks"})
 FITS = st.builds(Fit, st.just("posterior"), st.integers(1, 9), st.floats(-9, 1), NUMBERS, NUMBERS, NUMBERS)
+FLOPS = st.builds(Flops, NUMBERS, NUMBERS, NUMBERS, st.integers(1, 9999), NUMBERS)
+WATTS = st.builds(Watts, NUMBERS, NUMBERS, st.just((0.8, 1.25)), TEXTS)
 INTERVALS = st.dictionaries(st.sampled_from(["runtime", "overhead", "level"]), st.lists(NUMBERS, max_size=3) | NUMBERS)
 
 
@@ -28,6 +32,13 @@ def coefficients(draw: st.DrawFn, *, helm: bool = False) -> Coefficients:
         context=0.0 if helm else draw(NUMBERS),
         quadratic=None if helm else draw(st.none() | st.tuples(NUMBERS, NUMBERS, NUMBERS)),
     )
+
+
+@st.composite
+def served(draw: st.DrawFn) -> Served:
+    """Any share of a served batch."""
+    numbers = replace(draw(coefficients()), overhead=0.0, quadratic=None)
+    return Served(draw(st.integers(1, 256)), numbers, draw(st.none() | WATTS))
 
 
 @st.composite
@@ -47,6 +58,9 @@ def rows(draw: st.DrawFn, name: str, *, helm: bool = False) -> Row:
         note=draw(TEXTS),
         fit=draw(st.none() | FITS),
         accelerators=draw(st.none() | st.integers(1, 64)),
+        flops=draw(st.none() | FLOPS),
+        watts=draw(st.none() | WATTS),
+        served=draw(st.none() | served()),
     )
 
 

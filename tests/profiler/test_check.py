@@ -108,6 +108,34 @@ def test_a_shipped_table_in_another_unit_is_an_error(stack: str, factor: float) 
     assert any(level == "error" for level, _, _ in found(record))
 
 
+SHARE = {"batch": 32, "runtime_per_output_token": 0.001, "runtime_for_prompt_tokens": {"1": 0.001, "64": 0.01}}
+
+
+def test_a_share_is_not_the_whole_step() -> None:
+    assert found(table({"served": SHARE})) == []
+    step = {**SHARE, "runtime_per_output_token": 0.03, "runtime_for_prompt_tokens": {"1": 0.03}}
+    assert found(table({"served": step})) == [
+        ("error", "served", f"{what} of a served batch and {alone} s alone: one request's share, not the step?")
+        for what, alone in (("an output token is 0.03 s", 0.02), ("F(1) is 0.03 s", 0.021))
+    ]
+    knot, seconds = list(ROW["runtime_for_prompt_tokens"].items())[-1]
+    for factor, level in ((1.0, None), (1.05, "warning"), (1.5, "error")):
+        share = {**SHARE, "runtime_for_prompt_tokens": {"1": 0.001, knot: factor * seconds}}
+        assert [each[0] for each in found(table({"served": share}))] == ([level] if level else [])
+    assert found(table({"served": {**SHARE, "runtime_for_prompt_tokens": {"16": 0.03}}})) == [], "of another prompt"
+
+
+def test_watts_are_those_of_one_board() -> None:
+    watts = {"prompt": 600, "output": 400, "interval": [0.8, 1.2]}
+    board, server = ({"watts": {**watts, "prompt": each}} for each in (600, 4800))
+    assert found(table(board, accelerator="h100")) == []
+    [(level, code, text)] = found(table(server, accelerator="h100"))
+    assert (level, code) == ("error", "watts")
+    assert text.startswith("4800 W, but one NVIDIA H100")
+    assert found(table(server)) == [], "on nobody knows what"
+    assert found(table({"served": {**SHARE, **server}}, accelerator="h100"))[0][1] == "watts"
+
+
 def test_a_proxy_has_the_numbers_of_what_it_stands_for() -> None:
     other = table({}, {"proxy_of": "m0", "runtime_per_output_token": 0.021})
     assert found(other) == [("error", "proxy", "proxy_of 'm0', but other numbers than that")]

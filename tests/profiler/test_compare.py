@@ -210,7 +210,7 @@ def test_accelerators_are_told_wherever_they_are_known(capsys: pytest.CaptureFix
     rows = [line.split() for line in out.splitlines() if line.startswith("llama")]
     stack = TABLES.stacks["h100-predicted"]
     known = [stack.rows[f"meta-llama/{row[0]}"].accelerators for row in rows]
-    assert [row[-3] for row in rows] == [str(number) for number in known]
+    assert [row[-4] for row in rows] == [str(number) for number in known]
     assert f"seconds are of models on {min(filter(None, known))} to {max(filter(None, known))} accelerators (n)" in out
     _, out, _ = run(capsys, "--stack", "h100-predicted", "--model", "llama-3.1-8b")
     assert "seconds are of models" not in out
@@ -218,9 +218,6 @@ def test_accelerators_are_told_wherever_they_are_known(capsys: pytest.CaptureFix
 
 def test_a_price_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ["--stack", "h100-predicted", "--stack", "a100-megatron", "--model", "davinci", "--model", "llama-3.1-70b"]
-    _, out, _ = run(capsys, *chosen)
-    assert "h100-predicted: no dollars where the price of an accelerator-hour is not known: --dollars-per-hour " in out
-    assert "number of accelerators is not known" not in out
     given = ["--dollars-per-hour", "h100-predicted=9", "--dollars-per-hour", "h100-predicted=2.5"]
     found = told(capsys, *chosen, *given)
     assert {name: said["dollars_per_accelerator_hour"] for name, said in found["stacks"].items()} == {
@@ -231,7 +228,53 @@ def test_a_price_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     for row in found["comparisons"][0]["rows"]:
         hours = row["mean_runtime_seconds"] * row["accelerators"] / 3600
         assert row["mean_dollars"] == pytest.approx(hours * row["dollars_per_accelerator_hour"])
-    assert "no dollars" not in run(capsys, *chosen, *given)[1]
+    _, out, _ = run(capsys, *chosen, *given)
+    assert "h100-predicted: dollars at 2.5 an accelerator-hour\n" in out
+    assert "no dollars" not in out
+
+
+def test_a_price_is_that_of_events(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    own = tmp_path / "constants.json"
+    own.write_text(json.dumps({"stacks": {"h100-predicted": {"dollars_per_hour": 3}}, "server_power_factor": 1}))
+    chosen = ["--stack", "h100-predicted", "--model", "llama-3.1-70b"]
+    for options, tables in (([], TABLES), (["--constants", str(own)], load_tables(constants=own))):
+        row = tables.row("h100-predicted", "llama-3.1-70b")
+        assert row is not None
+        costs = tables.costs("h100-predicted", row)
+        assert costs is not None
+        assert costs.dedicated is not None
+        of_events = costs.dedicated(512, 64)
+        [found] = told(capsys, *chosen, *options)["comparisons"][0]["rows"]
+        assert found["mean_dollars"] == pytest.approx(of_events.dollars, rel=1e-12)
+        assert found["mean_energy_joules"] == pytest.approx(of_events.energy_joules, rel=1e-12)
+    given = ["--dollars-per-hour", "h100-predicted=2"]
+    [found] = told(capsys, *chosen, "--constants", str(own), *given)["comparisons"][0]["rows"]
+    assert found["dollars_per_accelerator_hour"] == 2
+
+
+def test_a_price_is_told_with_its_range(capsys: pytest.CaptureFixture[str]) -> None:
+    said = told(capsys, "--stack", "h100-predicted")["stacks"]["h100-predicted"]
+    assert TABLES.constants is not None
+    price = TABLES.constants.accelerators["h100"].dollars_per_hour
+    assert said["dollars_per_accelerator_hour"] == price.value
+    assert said["dollars_range"] == [price.low, price.high]
+    assert said["dollars_source"] == price.source
+    _, out, _ = run(capsys, "--stack", "h100-predicted")
+    between = f"{price.low:g} to {price.high:g}; --dollars-per-hour h100-predicted=X changes it"
+    assert f"h100-predicted: dollars at {price.value:g} an accelerator-hour ({between})\n" in f"{out}\n"
+
+
+def test_without_a_price_the_option_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    own = tmp_path / "mine.json"
+    stack = replace(TABLES.stacks["a100-megatron"], dollars_per_accelerator_hour=None)
+    own.write_text(json.dumps({"stacks": {"mine": stack_to_json(stack)}}))
+    _, out, _ = run(capsys, "--table", str(own), "--model", "davinci")
+    asked = "--dollars-per-hour mine=X gives it"
+    assert f"mine: no dollars where the price of an accelerator-hour is not known: {asked}\n" in f"{out}\n"
+    assert "number of accelerators is not known" not in out
+    [row] = told(capsys, "--table", str(own), "--model", "davinci")["comparisons"][0]["rows"]
+    [shipped] = told(capsys, "--stack", "a100-megatron", "--model", "davinci")["comparisons"][0]["rows"]
+    assert (row["mean_dollars"], row["mean_energy_joules"]) == (None, shipped["mean_energy_joules"])
 
 
 def test_without_a_choice_the_other_rows_are_pointed_to(capsys: pytest.CaptureFixture[str]) -> None:

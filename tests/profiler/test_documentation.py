@@ -26,6 +26,13 @@ CONFIG = {
 }
 
 
+TOKENIZER = {
+    "version": "1.0",
+    "pre_tokenizer": {"type": "Whitespace"},
+    "model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"},
+}
+
+
 @pytest.mark.parametrize("number", range(len(COMMANDS)))
 def test_commands(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -35,11 +42,18 @@ def test_commands(
     (model / "config.json").write_text(json.dumps(CONFIG))
     (device,) = re.findall(r"^```json\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     (tmp_path / "l40s.json").write_text(device)
+    (tmp_path / "requests.csv").write_text("model,prompt_tokens,output_tokens\nllama-3.1-8b,1000,200\n")
+    (tmp_path / "book.txt").write_text(
+        "It was a bright cold day in April, and the clocks were striking thirteen. " * 50
+    )
+    (model / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     monkeypatch.chdir(tmp_path)
     program, *arguments = shlex.split(COMMANDS[number])
     assert program == "profiler"
+    if "--text" in arguments:
+        pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install '.[litellm]'")
     assert main(arguments) == 0
-    assert ("rank" if arguments[0] == "compare" else "beta") in capfd.readouterr().out
+    assert {"compare": "rank", "flops": "output_flops"}.get(arguments[0], "beta") in capfd.readouterr().out
 
 
 def test_the_commands_of_the_first_table_exist(capsys: pytest.CaptureFixture[str]) -> None:

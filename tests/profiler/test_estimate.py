@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from profiler.estimate import EstimateError, estimate, estimate_csv, whole_number
+from profiler.estimate import estimate, estimate_csv
+from profiler.request_rows import EstimateError, whole_number
 from stream.coefficients import load_tables
 from stream.runtime import runtime_seconds
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.tables import rounded, row_record, table_text, tables_text, write_stack
+from stream.flops import Flops
 from stream.runtime import Coefficients
-from stream.table_format import Fit, Row, Stack, TableError, parse_table, read_table
+from stream.table_format import Fit, Row, Served, Stack, TableError, Watts, parse_table, read_table
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [path for path in sorted((ROOT / "stream/tables").glob("*.json")) if path.name != "aliases.json"]
@@ -42,6 +43,11 @@ coefficients = st.builds(
     st.none() | st.tuples(seconds, seconds, seconds),
 )
 texts = st.none() | st.text()
+flops = st.builds(Flops, seconds, seconds, seconds) | st.builds(
+    Flops, seconds, seconds, seconds, st.integers(1, 9999), seconds
+)
+watts = st.builds(Watts, seconds, seconds, st.just((0.8, 1.25)), texts)
+plain_coefficients = coefficients.map(lambda numbers: replace(numbers, overhead=0.0, quadratic=None))
 rows = st.builds(
     Row,
     name=st.just(""),
@@ -55,6 +61,9 @@ rows = st.builds(
     fit=st.none()
     | st.builds(Fit, st.text(min_size=1), st.integers(1, 9999), st.floats(-5, 1), seconds, seconds, seconds),
     accelerators=st.none() | st.integers(1, 64),
+    flops=st.none() | flops,
+    watts=st.none() | watts,
+    served=st.none() | st.builds(Served, st.integers(1, 256), plain_coefficients, st.none() | watts),
 )
 stacks = st.builds(
     lambda name, named, **more: Stack(name, {each: replace(row, name=each) for each, row in named.items()}, **more),
@@ -65,6 +74,7 @@ stacks = st.builds(
     date=texts,
     source=texts,
     note=texts,
+    accelerator=texts,
     kind=st.sampled_from(["reference", "denoised"]),
     dollars_per_accelerator_hour=st.none() | st.floats(0, 100),
 )
@@ -76,7 +86,17 @@ def test_what_is_written_reads_as_it_was(written: list[Stack]) -> None:
 
 
 def test_a_field_has_a_line() -> None:
-    row = Row("a", NUMBERS, fit=FIT, fit_error=0.01, intervals={"level": 0.8, "runtime": [0.9, 1.1]}, accelerators=8)
+    row = Row(
+        "a",
+        NUMBERS,
+        fit=FIT,
+        fit_error=0.01,
+        intervals={"level": 0.8, "runtime": [0.9, 1.1]},
+        accelerators=8,
+        flops=Flops(2e9, 1e6, 4096.0),
+        watts=Watts(300.5, 200.0, (0.8, 1.25)),
+        served=Served(32, replace(NUMBERS, per_output_token=0.001)),
+    )
     text = table_text([Stack("s", {"a": row}, hardware="H", dollars_per_accelerator_hour=4.096)])
     assert text.splitlines() == [
         "{",
@@ -93,7 +113,10 @@ def test_a_field_has_a_line() -> None:
         '          "fit": {"method": "paper", "points": 9, "r2": 0.9, "median_error": 0.1, "p95_error": 0.3, "max_error": 1.0},',
         '          "fit_error": 0.01,',
         '          "intervals": {"level": 0.8, "runtime": [0.9, 1.1]},',
-        '          "accelerators": 8',
+        '          "accelerators": 8,',
+        '          "flops": {"per_token": 2000000000, "per_output_token": 1000000, "per_pair": 4096},',
+        '          "watts": {"prompt": 300.5, "output": 200.0, "interval": [0.8, 1.25]},',
+        '          "served": {"batch": 32, "runtime_per_output_token": 0.001, "runtime_for_prompt_tokens": {"1": 0.021, "64": 0.03}}',
         "        }",
         "      }",
         "    }",

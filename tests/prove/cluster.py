@@ -8,11 +8,13 @@
 A real broker, `gateway run --workers 2`, two `stream worker`s, and 500 numbered requests a second that do not slow down
 for anything. The output topic is read raw: of every request whose reply came whole there is one record, and no id twice.
 In step again means that all replies older than a second are in the output, seen from outside, while the load goes on.
-At the end the fleet's windows have counted exactly the records that are there. Then the same checks are made to fail.
+At the end the fleet's windows have counted exactly the records that are there, and strategies (a fifth of the requests
+are attempts at problems, outcomes are posted all the while) are those of a recount. Then the same checks are made to fail.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -20,6 +22,7 @@ import signal
 import sys
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from enriched_tail import Counted, Tail
+from judged import Judge, recounted
 from kill import start_upstream
 from paced_load import PacedLoad
 from proving import ROOT, Claims, Gateway, ProofError, end_on_sigterm, stored, wait_total, workplace
@@ -77,6 +81,7 @@ class Cluster:
     rng: random.Random
     outage_seconds: float
     extra: WorkerProcess
+    judge: Judge
 
     def behind(self) -> int:
         """How many replies that came whole more than a second ago are not in the output."""
@@ -254,6 +259,7 @@ def runs(pid: int) -> bool:
 async def punish(cluster: Cluster, faults: Sequence[str], times: int) -> dict[str, list[float]]:
     """Carry out every fault under load; seconds until all was in step again, from when its cause was gone."""
     load = asyncio.create_task(cluster.load.run())
+    judging = asyncio.create_task(cluster.judge.run(cluster.load.outcome.sent))
     took: dict[str, list[float]] = {}
     try:
         await cluster.in_step()
@@ -262,8 +268,8 @@ async def punish(cluster: Cluster, faults: Sequence[str], times: int) -> dict[st
                 took.setdefault(name, []).append(await FAULTS[name](cluster, turn))
             print(f"       {name}: in step again after {', '.join(f'{each:.1f}' for each in took[name])} s", flush=True)
     finally:
-        cluster.load.running = False
-        await asyncio.wait_for(load, PATIENCE_SECONDS)
+        cluster.load.running = cluster.judge.running = False
+        await asyncio.wait_for(asyncio.gather(load, judging), PATIENCE_SECONDS)
     return took
 
 
@@ -309,6 +315,24 @@ def check_windows(claims: Claims, cluster: Cluster, records: int) -> None:
         claims.claim(f"the windows of {worker.name} count every record once", found == records, f"{found} of {records}")
 
 
+def check_strategies(claims: Claims, cluster: Cluster, records: Sequence[Any]) -> None:
+    """State that strategies, as each worker and the gateway tell them, are those of a recount."""
+    judge, wanted = cluster.judge, recounted(records, cluster.judge.accepted)
+    judged = f"{wanted['requests']} requests, {wanted['outcomes']} outcomes, {judge.refused} posts tried again"
+    claims.claim("strategies: there are some", wanted["requests"] > 0 < wanted["outcomes"], judged)
+    asked = {each.name: each.address for each in cluster.workers} | {"the gateway": cluster.gateway.address}
+    for name, address in asked.items():
+        deadline, found = time.monotonic() + 15, {}
+        while found != wanted and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/trueclock/v1/strategies") as answer:
+                found = json.loads(answer.read())
+            time.sleep(0.2)
+        detail = f"{found.get('requests')} requests, {found.get('outcomes')} outcomes"
+        claims.claim(f"the strategies of {name} are those of a recount", found == wanted, detail)
+    fewer = recounted(records, judge.accepted[1:])
+    claims.claim("control: an outcome taken away changes them", fewer != wanted)
+
+
 def requests_in(answer: Any) -> int:
     """Add up the requests of a windows answer."""
     return sum(window["total"]["requests"] for window in answer["windows"])
@@ -340,6 +364,7 @@ async def carry_out(cluster: Cluster, options: argparse.Namespace, claims: Claim
     await all_in(cluster)
     records = await asyncio.to_thread(check, claims, cluster, took)
     await asyncio.to_thread(check_windows, claims, cluster, len(records))
+    await asyncio.to_thread(check_strategies, claims, cluster, records)
     await asyncio.to_thread(controls, claims, cluster, records)
 
 
@@ -359,8 +384,9 @@ def prove(options: argparse.Namespace, work: Path) -> int:
         load = PacedLoad(gateway.port, options.rate)
         rng = random.Random(options.seed)
         cluster = Cluster(
-            broker, gateway, workers, load, Tail(broker.bootstrap, f"{TOPIC}.enriched"), rng, options.outage, extra
-        )
+            broker, gateway, workers, load, Tail(broker.bootstrap, f"{TOPIC}.enriched"), rng, options.outage, extra,
+            Judge(gateway.address),
+        )  # fmt: skip
         asyncio.run(carry_out(cluster, options, claims))
     finally:
         upstream.kill()

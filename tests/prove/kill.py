@@ -6,7 +6,8 @@
 
 Every request carries its number in `x-trueclock-tags`. Afterwards: no reply that the client had whole is
 without its event; no number has two; what /metrics shows equals a recount of the log, denoised runtimes too,
-though baselines changed meanwhile. Then the same check is made to fail, thrice: with events deleted, with one
+though baselines changed meanwhile. Outcomes are posted all the while: each that was accepted is there, and counts
+once, and so does every request of a problem. Then the same check is made to fail, thrice: with events deleted, with one
 doubled, and with replies counted as whole that were cut.
 """
 
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from numbered_load import Load, Outcome
+from posted_outcomes import Posting
 from proving import (
     ENV,
     ROOT,
@@ -44,9 +46,9 @@ HERE = Path(__file__).resolve().parent
 PATIENCE_SECONDS = 120.0
 
 
-async def punish(gateway: Gateway, load: Load, options: argparse.Namespace) -> list[float]:
+async def punish(gateway: Gateway, load: Load, posting: Posting, options: argparse.Namespace) -> list[float]:
     """Kill and restart the gateway under load; return the seconds that each restart took."""
-    clients = asyncio.create_task(load.run(options.clients))
+    clients = asyncio.gather(load.run(options.clients), posting.run(lambda: load.running))
     restarts = []
     for kill in range(1, options.kills + 1):
         await reach(load, options.requests * kill // options.kills)
@@ -219,8 +221,10 @@ def prove(options: argparse.Namespace, work: Path) -> int:
     try:
         gateway.start()
         load = Load(gateway.port, load_rng)
-        restarts = asyncio.run(punish(gateway, load, options))
+        posting = Posting(gateway.port)
+        restarts = asyncio.run(punish(gateway, load, posting, options))
         check(claims, gateway, load.outcome, options)
+        posting.check(claims, gateway, gateway.events())
         gateway.stop()
         controls(claims, gateway, load.outcome, work)
     finally:

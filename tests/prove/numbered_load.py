@@ -8,6 +8,8 @@ import contextlib
 import random
 from dataclasses import dataclass, field
 
+from posted_outcomes import problem_of, strategy_of
+
 STEADY = "openai/curie"  # its streams take what their size says, so that a baseline can be told
 MODELS = (STEADY, STEADY, "openai/davinci", "ai21/j1-jumbo", "nobody/knows-this-one")
 KINDS = ("json", "chunked", "stream", "stream", "undone")
@@ -40,7 +42,8 @@ def request(number: int, rng: random.Random) -> tuple[bytes, str]:
     head = f"POST {target} HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer sk-prove\r\n"
     head += "content-type: application/json\r\n"
     return (
-        f"{head}x-trueclock-tags: proof,n={number}\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode(),
+        f"{head}x-trueclock-tags: proof,n={number}\r\nx-trueclock-problem: {problem_of(number)}\r\n"
+        f"x-trueclock-strategy: {strategy_of(number)}\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode(),
         kind,
     )
 

@@ -29,9 +29,21 @@ def paced_request(number: int) -> tuple[bytes, str]:
     head = (
         f"POST /v1/chat/completions?kind={kind}&chunks=3 HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         f"authorization: Bearer sk-prove\r\ncontent-type: application/json\r\nx-trueclock-tags: n={number}\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
+        f"{_labels(number)}content-length: {len(body)}\r\n\r\n"
     )
     return f"{head}{body}".encode(), kind
+
+
+def _labels(number: int) -> str:
+    """Make every fifth request an attempt at one of sixty problems."""
+    if number % 5:
+        return ""
+    return f"x-trueclock-problem: {problem_of(number)}\r\nx-trueclock-strategy: s{number % 3}\r\n"
+
+
+def problem_of(number: int) -> str:
+    """Return the problem that a numbered request with one is of."""
+    return f"p{number // 5 % 60}"
 
 
 @dataclass(slots=True)

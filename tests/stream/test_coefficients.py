@@ -218,7 +218,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"stacks": {"x y": {"models": {}}}}, ': $.stacks["x y"].models: expected at least one model'),
     (
         {"stacks": {"x": {"model": {}}}},
-        ": $.stacks.x.model: expected one of the keys date, dollars_per_accelerator_hour, hardware, kind,",
+        ": $.stacks.x.model: expected one of the keys accelerator, date, dollars_per_accelerator_hour, hardware,",
     ),
     ({"models": {"a": row()}, "hardware": 7}, ": $.hardware: expected text, found 7"),
     ({"models": {"a": row()}, "kind": "x"}, ': $.kind: expected one of reference, denoised, found "x"'),

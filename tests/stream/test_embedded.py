@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,19 +17,26 @@ from prometheus_client import CollectorRegistry, generate_latest
 from stream.coefficients import load_tables
 from stream.embedded import RECENT, EmbeddedStream, StreamStateError
 from stream.events import RequestEvent, encode_event
+from stream.state import OUTCOMES
+from stream.strategies import strategies
 
 LOG = "events-0"
 TABLES = load_tables()
 
 
-def line(number: int, model: str = "openai/davinci") -> bytes:
+def line(number: int, model: str = "openai/davinci", problem: str | None = None) -> bytes:
     seconds = 1.0 + number * 0.1
     return encode_event(
         RequestEvent(
             id=str(number), model=model, upstream="up", status=200 if number % 7 else 500, prompt_tokens=100 + number,
-            completion_tokens=10, raw_runtime_seconds=seconds, duration_seconds=seconds,
+            completion_tokens=10, raw_runtime_seconds=seconds, duration_seconds=seconds, problem=problem,
         )
     )  # fmt: skip
+
+
+def outcome(problem: str, *, correct: bool = True, number: int = 0) -> bytes:
+    moment = f"2026-05-31T12:{number // 60 % 60:02d}:{number % 60:02d}Z"
+    return msgspec.json.encode({"problem": problem, "correct": correct, "recorded_at": moment})
 
 
 def exposed(stream: EmbeddedStream) -> bytes:
@@ -81,6 +89,101 @@ def test_logs_are_followed_apart(stream: EmbeddedStream) -> None:
     stream.take("events-0", [(1, line(1))])
     stream.take("events-1", [(1, line(1)), (2, line(2))])
     assert {name: cursor.row for name, cursor in stream.cursors.items()} == {"events-0": 1, "events-1": 2}
+
+
+# --- problems and outcomes
+
+
+def test_problems_are_kept_of_events_that_name_one_and_judged_by_outcomes(stream: EmbeddedStream) -> None:
+    stream.take_outcomes([(1, outcome("early"))])
+    stream.take(LOG, [(1, line(1, problem="early")), (2, line(2)), (3, line(3, problem="late"))])
+    stream.take_outcomes([(2, outcome("late", correct=False))])
+    assert (stream.outcomes.row, stream.cursor(OUTCOMES) is stream.outcomes) == (2, True)
+    assert LOG in stream.cursors
+    assert OUTCOMES not in stream.cursors, "which are of events"
+    assert stream.ledger.problems == 2
+    found = strategies(stream.ledger, TABLES.reference)
+    assert [(each["attempts"], each["correct"], each["requests"]) for each in found["strategies"]] == [(2, 1, 2)]
+    assert found["strategies"][0]["measures"]["idealized_seconds"]["total"] > 0
+
+
+def test_an_outcome_that_cannot_be_read_is_counted_told_and_passed(
+    stream: EmbeddedStream, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream.take_outcomes([(3, b"no JSON"), (4, outcome("p"))], missed=2)
+    cursor = stream.outcomes
+    assert (cursor.row, cursor.missed, cursor.unreadable) == (4, 2, 1)
+    assert stream.ledger.problems == 1
+    assert "outcomes: row 3 cannot be read: " in caplog.text
+
+
+def test_problems_that_are_over_leave_the_state_too(state: Path) -> None:
+    stream = EmbeddedStream(state, TABLES)
+    stream.take_outcomes([(1, outcome("p"))])
+    stream.save()
+    stream.ledger.prune(1.9e9)
+    stream.save()
+    assert (stream.ledger.problems, stream.ledger.dropped) == (0, {"expired": 1})
+    stream._state.db.close()
+    again = EmbeddedStream(state, TABLES)
+    assert (again.ledger.problems, again.ledger.dropped) == (0, {"expired": 1})
+    assert again.outcomes.row == 0, "its log was never named"
+    again.close()
+
+
+problems = st.sampled_from(["p1", "p2", "p3", None])
+tasks = st.lists(
+    st.tuples(st.just("event"), st.integers(0, 12), problems) | st.tuples(st.just("outcome"), st.booleans(), problems),
+    max_size=30,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 3)
+@given(tasks, st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.booleans()), max_size=5))
+def test_whatever_stops_it_problems_come_to_the_same(
+    tmp_path_factory: pytest.TempPathFactory,
+    tasks: list[tuple[str, int, str | None]],
+    stops: list[tuple[int, int, bool]],
+) -> None:
+    """Kill it anywhere: requests and outcomes are read on from where they were saved, to the same answer."""
+    directory = tmp_path_factory.mktemp("state")
+    events = [line(number, problem=problem) for kind, number, problem in tasks if kind == "event"]
+    judged = [
+        outcome(problem or "p4", correct=bool(correct), number=number)
+        for number, (kind, correct, problem) in enumerate(tasks)
+        if kind == "outcome"
+    ]
+
+    def opened() -> EmbeddedStream:
+        stream = EmbeddedStream(directory / "stopped.sqlite", TABLES)
+        stream.resume(LOG, "a", 1000)
+        stream.resume(OUTCOMES, "b", 1000)
+        return stream
+
+    def take(stream: EmbeddedStream, until: int, judged_until: int) -> None:
+        row = stream.cursor(LOG).row
+        stream.take(LOG, list(enumerate(events, 1))[row : max(until, row)])
+        row = stream.outcomes.row
+        stream.take_outcomes(list(enumerate(judged, 1))[row : max(judged_until, row)])
+
+    single = EmbeddedStream(directory / "single.sqlite", TABLES)
+    single.take_outcomes(enumerate(judged, 1))
+    single.take(LOG, enumerate(events, 1))
+    stream = opened()
+    for until, judged_until, orderly in stops:
+        take(stream, until // 2, judged_until)
+        stream.save()
+        take(stream, until, judged_until * 2)
+        if orderly:
+            stream.save()
+        stream._state.db.close()
+        stream = opened()
+    take(stream, len(events), len(judged))
+    found, whole = (strategies(each.ledger, TABLES.reference) for each in (stream, single))
+    assert found == whole
+    assert stream.outcomes.row == len(judged)
+    stream.close()
+    single.close()
 
 
 rows = st.lists(
@@ -162,9 +265,9 @@ def test_a_log_that_lost_its_end_with_the_power_is_gone_on_with_from_there(state
 def test_the_state_of_a_newer_version_is_refused_on_one_line(state: Path) -> None:
     EmbeddedStream(state, TABLES).close()
     db = sqlite3.connect(state)
-    db.execute("PRAGMA user_version=3")
+    db.execute("PRAGMA user_version=4")
     db.close()
-    line = rf"^{state}: written by a newer trueclock \(state version 3, this one knows 2\); upgrade trueclock, or use another"
+    line = rf"^{state}: written by a newer trueclock \(state version 4, this one knows 3\); upgrade trueclock, or use another"
     with pytest.raises(StreamStateError, match=line):
         EmbeddedStream(state, TABLES)
 
@@ -189,6 +292,14 @@ def damage_cursor(path: Path) -> None:
     _change(path, "INSERT INTO cursors VALUES ('events-9', '{\"row\":\"x\"}')")
 
 
+def damage_problem(path: Path) -> None:
+    _change(path, "INSERT INTO problems VALUES ('problem:x', 'x')")
+
+
+def damage_tables(path: Path) -> None:
+    _change(path, "UPDATE tables SET tables = 'x'")
+
+
 def damage_table(path: Path) -> None:
     _change(path, "ALTER TABLE series RENAME COLUMN key TO name")
 
@@ -200,7 +311,10 @@ def _change(path: Path, statement: str) -> None:
     db.close()
 
 
-@pytest.mark.parametrize("damage", [damage_file, damage_series, damage_value, damage_type, damage_cursor, damage_table])
+@pytest.mark.parametrize(
+    "damage",
+    [damage_file, damage_series, damage_value, damage_type, damage_cursor, damage_table, damage_problem, damage_tables],
+)
 def test_a_damaged_state_is_refused_on_one_line(state: Path, damage: object) -> None:
     stream = EmbeddedStream(state, TABLES)
     stream.take(LOG, [(1, line(1))])

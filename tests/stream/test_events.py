@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stream.events import (
     ADDED_FIELDS,
     REQUEST_FIELDS,
+    Cost,
     EnrichedEvent,
     InvalidEvent,
     RequestEvent,
@@ -164,7 +165,9 @@ def test_times_are_utc_with_microseconds() -> None:
 def test_a_lone_surrogate_is_no_reason_to_lose_an_event() -> None:
     event = RequestEvent(model="a\ud800", attempts=({"x": ["\udfff"]},), extra={"\ud800": 1})
     assert decode_event(encode_event(event)).model == "a?"
-    assert decode_enriched(encode_enriched(EnrichedEvent(event=event))).event.model == "a?"
+    cost = Cost(1, msgspec.Raw(b'{"dollars":[0.5,2.0]}'), 3.0)
+    again = decode_enriched(encode_enriched(EnrichedEvent(event=event, dedicated=cost)))
+    assert (again.event.model, again.dedicated) == ("a?", cost)
 
 
 def test_raw_seconds_is_the_duration_where_no_raw_runtime_was_recorded() -> None:
@@ -193,4 +196,4 @@ def test_an_enriched_line_in_another_shape_is_read_too() -> None:
 def test_the_reference_lists_every_field() -> None:
     text = (Path(__file__).parents[2] / "docs" / "fields.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)
-    assert listed == [*REQUEST_FIELDS, *ADDED_FIELDS, *StackView.__struct_fields__]
+    assert listed == [*REQUEST_FIELDS, *ADDED_FIELDS, *StackView.__struct_fields__, *Cost.__struct_fields__]

@@ -18,7 +18,7 @@ from stream.enrich import enrich
 from stream.events import RequestEvent
 from stream.explain import Explanation, UnknownStack, explain
 from stream.faults import fault
-from stream.wording import Scale, count, ratio, seconds, spread
+from stream.wording import Scale, amount, count, ratio, seconds, spread
 
 SHIPPED = load_tables()
 ENDED = datetime(2026, 11, 21, 16, 0, 5, tzinfo=UTC)
@@ -390,3 +390,54 @@ def test_every_event_is_explained(made: RequestEvent, known: bool, tables: Table
     found = explained(tables, made, msgspec.structs.replace(BASELINE, upstream="u") if known else None)
     assert found.sentences
     assert "None" not in found.text.replace("status None", "")
+
+
+# --- costs
+
+
+def test_costs_in_words(tables: Tables) -> None:
+    event = RequestEvent(
+        model="gpt-4o", upstream="u", provider="openai", status=200, prompt_tokens=500, completion_tokens=200,
+        raw_runtime_seconds=2.5,
+    )  # fmt: skip
+    assumed = load_tables(assume={"gpt-4o": "llama-3.1-70b"})
+    served, energy, billed = explain(enrich(event, assumed), assumed).costs
+    number = r"\$0\.[0-9]+"
+    band = rf"{number} \({number} to {number}\)"
+    assert re.fullmatch(
+        rf"On h100-predicted it costs {band} as one of \d+ served at once and {band} alone on its accelerators\.",
+        served,
+    )
+    assert re.fullmatch(
+        r"That takes \(served\) [\d.,]+ k?J, [\d.,]+ m?g of CO2e, [\d.,]+ m?l of water, for [\d.,]+ TFLOP\.", energy
+    )
+    assert re.fullmatch(
+        r"By the list price of gpt-4o it was billed \$0\.0033, [\d.]+ times its served cost there\.", billed
+    )
+
+
+def test_costs_of_a_batch_of_one(tables: Tables) -> None:
+    event = RequestEvent(model="davinci", prompt_tokens=500, completion_tokens=20, raw_runtime_seconds=2.5)
+    alone, energy, unbilled = explain(enrich(event, SHIPPED), SHIPPED).costs
+    assert alone.startswith("On a100-megatron it costs $0.016 (")
+    assert alone.endswith(") alone on its accelerators (batch 1).")
+    assert energy.startswith("That takes (alone) ")
+    assert unbilled == "What was billed for it is not known: the list of prices has none for this model."
+
+
+def test_nothing_is_said_of_costs_that_nobody_knows(tables: Tables) -> None:
+    event = RequestEvent(model="unheard-of", raw_runtime_seconds=2.5)
+    assert explain(enrich(event, tables), tables).costs == [
+        "What was billed for it is not known: the list of prices has none for this model."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "expected"),
+    [
+        (0.0033, "$", "$0.0033"), (123.4, "$", "$123"), (0.0, "$", "$0"), (0.0067, "g", "6.7 mg"), (45.2, "J", "45 J"),
+        (1700, "J", "1.7 kJ"), (2.45e14, "FLOP", "245 TFLOP"), (3e21, "FLOP", "3,000 EFLOP"), (0, "J", "0 mJ"),
+    ],
+)  # fmt: skip
+def test_amounts(value: float, unit: str, expected: str) -> None:
+    assert amount(value, unit) == expected

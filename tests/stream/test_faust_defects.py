@@ -18,6 +18,7 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from stream.records import output_headers, pack
+from stream.topics import Topics
 from tests.hostile_records import line
 from tests.kafka_broker import Broker
 from tests.kafka_topics import (
@@ -161,8 +162,7 @@ def test_it_leaves_nothing_in_directories_and_makes_no_topics_of_its_own(fleet: 
     assert listening == [int(worker.address.rpartition(":")[2])]
     assert not [*work.iterdir(), *temporary.iterdir()]
     made = set(topics_of(fleet.bootstrap)) - before - {"__consumer_offsets", "__transaction_state"}
-    own = ("llm.requests", "llm.requests.enriched", "llm.requests.dead", "llm.windows", "llm.baselines")
-    assert made == {f"{fleet.prefix}{name}" for name in own}
+    assert made == set(Topics(fleet.prefix))
 
 
 def ports_of(pid: int) -> list[int]:

@@ -125,6 +125,7 @@ def test_a_prefix_makes_topic_names(prefix: str) -> None:
 def test_topics_are_those_of_the_prefix() -> None:
     assert list(Topics("a.")) == [
         "a.llm.requests", "a.llm.requests.enriched", "a.llm.requests.dead", "a.llm.baselines", "a.llm.windows",
+        "a.llm.outcomes", "a.llm.problems",
     ]  # fmt: skip
 
 

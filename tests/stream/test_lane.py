@@ -30,6 +30,7 @@ class Log:
         self.output: list[Record] = []
         self.windows: list[Record] = []
         self.dead: list[Output] = []
+        self.problems: list[Output] = []
         self.taken = 0
         self.most = 10_000
         self.trouble: list[Exception] = []
@@ -71,6 +72,10 @@ class Worker:
 
     async def bury(self, _: int, letters: Sequence[Output]) -> None:
         self.log.dead += letters
+
+    async def announce(self, requests: Sequence[Output]) -> None:
+        assert not {each.value for each in requests} & {each.value for each in self.log.output}
+        self.log.problems += requests
 
     async def stored(self, _: int) -> list[tuple[str, bytes | None]]:
         return [((record.key or b"").decode(), record.value) for record in self.log.windows]

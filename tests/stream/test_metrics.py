@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream.baselines import Baseline
-from stream.events import EnrichedEvent, RequestEvent, StackView
+from stream.events import Cost, EnrichedEvent, RequestEvent, StackView
 from stream.families import FAMILIES
 from stream.labels import MAX_LABEL_LENGTH, BoundedLabel, clean_label
 from stream.metrics import Metrics, StateError
@@ -43,6 +44,9 @@ COVERED: dict[str, Any] = {
     "slowdown": 1.5,
     "faster_than_idealized": False,
 }
+ALONE = Cost(1, Raw(b"null"), 8.0, 0.01, 4000.0, 0.5, 0.005)
+SHARE = Cost(32, Raw(b"null"), 0.5, 0.001, 300.0, 0.04, 0.0004)
+COSTED = COVERED | {"flops": 1e12, "dedicated": ALONE, "served": SHARE, "billed_dollars": 0.003, "margin": 3.0}
 FASTER = COVERED | {"slowdown": 0.5, "faster_than_idealized": True}
 
 
@@ -98,6 +102,53 @@ CASES: dict[str, tuple[EnrichedEvent, dict[str, dict[tuple[str, ...], float]]]] 
                 ("chat", "openai", "m", "output"): 50,
             },
             "gen_ai_server_time_to_first_token_seconds_sum": {},
+        },
+    ),
+    "costed": (
+        enriched({}, **COSTED, stacks={"other": StackView(2.0, dedicated=Cost(1, Raw(b"null"), 3.0))}),
+        {
+            "trueclock_idealized_cost_dollars_total": {
+                ("u", "m", "a100-megatron", "dedicated"): 0.01,
+                ("u", "m", "a100-megatron", "served"): 0.001,
+            },
+            "trueclock_idealized_accelerator_seconds_total": {
+                ("u", "m", "a100-megatron", "dedicated"): 8,
+                ("u", "m", "a100-megatron", "served"): 0.5,
+                ("u", "m", "other", "dedicated"): 3,
+            },
+            "trueclock_idealized_energy_joules_total": {
+                ("u", "m", "a100-megatron", "dedicated"): 4000,
+                ("u", "m", "a100-megatron", "served"): 300,
+            },
+            "trueclock_idealized_carbon_grams_total": {
+                ("u", "m", "a100-megatron", "dedicated"): 0.5,
+                ("u", "m", "a100-megatron", "served"): 0.04,
+            },
+            "trueclock_idealized_water_litres_total": {
+                ("u", "m", "a100-megatron", "dedicated"): 0.005,
+                ("u", "m", "a100-megatron", "served"): 0.0004,
+            },
+            "trueclock_idealized_flops_total": {("u", "m", "a100-megatron"): 1e12},
+            "trueclock_billed_cost_dollars_total": {("u", "m"): 0.003},
+            "trueclock_unbilled_requests_total": {},
+            "trueclock_billed_of_margin_dollars_total": {("u", "m", "a100-megatron"): 0.003},
+            "trueclock_served_of_margin_dollars_total": {("u", "m", "a100-megatron"): 0.001},
+        },
+    ),
+    "cut off, but computed and billed": (
+        enriched({"error_class": "upstream_broken"}, exclusion_reason="upstream_broken", **COSTED),
+        {
+            "trueclock_raw_runtime_seconds_total": {},
+            "trueclock_idealized_flops_total": {("u", "m", "a100-megatron"): 1e12},
+            "trueclock_billed_cost_dollars_total": {("u", "m"): 0.003},
+        },
+    ),
+    "of no known price": (
+        enriched({}, **COVERED, unbilled_reason="unknown_price"),
+        {
+            "trueclock_billed_cost_dollars_total": {},
+            "trueclock_unbilled_requests_total": {("u", "m", "unknown_price"): 1},
+            "trueclock_billed_of_margin_dollars_total": {},
         },
     ),
     "faster than idealized, extrapolated": (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream.events import RequestEvent, decode_event, encode_event
 from stream.records import (
-    DEAD_HEADERS,
+    JSON_HEADERS,
     MOST_BYTES,
     MOST_EVENTS,
     Packed,
@@ -141,7 +141,7 @@ def test_dead_letters_hold_the_line_and_its_place() -> None:
     letter = json.loads(dead_letter("no text", "t", 0, 0, 1, b"\xff\x00"))
     assert base64.b64decode(letter["record_base64"]) == b"\xff\x00"
     assert "record" not in letter
-    assert DEAD_HEADERS == [("schema-version", b"1"), ("content-type", b"application/json")]
+    assert JSON_HEADERS == [("schema-version", b"1"), ("content-type", b"application/json")]
 
 
 @pytest.mark.parametrize("record", [b"x" * 10**6, "é".encode() * 10**6, b"x" + "é".encode() * 10**6, b"\0" * 10**6])

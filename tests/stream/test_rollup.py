@@ -149,7 +149,7 @@ def test_sums_are_those_of_a_recount() -> None:
 
 
 def rounded(sums: Sums) -> Any:
-    return json.loads(msgspec.json.encode(sums), parse_float=lambda number: round(float(number), 9))
+    return json.loads(msgspec.json.encode(sums), parse_float=lambda number: float(f"{float(number):.11g}"))
 
 
 def test_events_of_a_slot_may_be_counted_together() -> None:

@@ -52,7 +52,7 @@ def test_the_bytes_are_the_same_everywhere() -> None:
     for scenario in SCENARIOS:
         for each in Simulation(1, 50, scenario):
             digest.update(encode_event(each.event))
-    assert digest.hexdigest() == "c0c7b285f48d17d056e499dc5b61137dcca6227733826950fc471ef082c997ba"
+    assert digest.hexdigest() == "f78928b4763ff814e50e756fdc913c9bcf29218defe29a17fc57588845295e57"
 
 
 @ALL

@@ -105,8 +105,12 @@ def test_a_group_of_one_pair() -> None:
         "contention_seconds": pytest.approx(6.3 - 3 * denoised),
         "baseline_missing": None,
     }
-    baseline = found.pop("baseline")
+    baseline, cost = found.pop("baseline"), found.pop("cost")
     assert found == expected
+    seconds = 8 * 4 * idealized  # of the failed one too: its tokens were computed
+    assert (cost["dedicated"]["requests"], cost["dedicated"]["batch"], cost["served"]) == (4, 1, None)
+    assert cost["dedicated"]["accelerator_seconds"] == pytest.approx(seconds)
+    assert cost["dedicated"]["dollars"] == pytest.approx(seconds / 3600 * 4.096)
     assert (baseline["version"], baseline["n"], baseline["runtime_per_output_token"]) == (7, 50, 0.02)
     assert baseline["steps"] == ({"at": "2026-11-21T12:00:00Z", "factor": 0.5, "version": 7},)
 
@@ -188,7 +192,7 @@ def test_a_group_of_different_rows_names_none() -> None:
 
 def test_nothing_is_described_too() -> None:
     overview = Overview(TABLES, Metrics(), Missing())  # type: ignore[arg-type]
-    found = overview.describe(Group({}, Sums(), []), STACK)
+    found = overview.describe(Group({}, Sums(), [], []), STACK)
     assert found["requests"] == 0
     assert {found[name] for name in ("slowdown", "contention", "raw_p50", "baseline", "provenance")} == {None}
     assert [stack["name"] for stack in overview.stacks(Sums())] == list(TABLES.references)

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import closing
+from typing import Any
 
 import pytest
 from kafka_broker import Served
@@ -31,10 +32,12 @@ def setting(kafka: KafkaSettings, topic: str, name: str) -> str:
 def test_all_are_created_as_they_are_used(kafka: KafkaSettings) -> None:
     topics = kafka.topics
     made = ensure_topics(kafka, topics, partitions=3)
-    assert made == {topics.requests: 3, topics.enriched: 3, topics.dead: 3, topics.windows: 3, topics.baselines: 1}
+    assert made == {**dict.fromkeys(topics, 3), topics.baselines: 1}
     assert set(topics) <= set(topics_of(kafka.brokers))
     for topic in (topics.requests, topics.enriched, topics.dead):
         assert setting(kafka, topic, "retention.ms") == str(7 * 86_400_000)
+    for topic in (topics.outcomes, topics.problems):
+        assert setting(kafka, topic, "retention.ms") == str(30 * 86_400_000)
     for topic in (topics.baselines, topics.windows):
         assert set(setting(kafka, topic, "cleanup.policy").split(",")) == {"compact", "delete"}
     assert ensure_topics(kafka, topics, partitions=9) == made, "what is there stays"
@@ -64,9 +67,30 @@ def test_several_may_create_them_at_once(kafka: KafkaSettings) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [len(each) for each in found] == [5] * 4
+    assert [len(each) for each in found] == [7] * 4
 
 
 def test_a_broker_that_is_not_there_is_told_of() -> None:
     with pytest.raises(KafkaUnreachable, match=r"^127\.0\.0\.1:1: Connection refused$"):
         ensure_topics(settings := settings_of({"bootstrap.servers": "127.0.0.1:1"}), settings.topics)
+
+
+def test_topics_that_were_made_and_may_not_be_seen_stop_nothing(
+    kafka: KafkaSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with the right to create topics, and rights to those of an older release alone."""
+    from kafka import KafkaAdminClient
+
+    topics, describe, wait = kafka.topics, KafkaAdminClient.describe_topics, KafkaAdminClient.wait_for_topics
+    hidden = {topics.outcomes, topics.problems}
+
+    def seen(admin: Any, topics: list[str]) -> list[Any]:
+        found: list[Any] = describe(admin, topics)
+        return [{**each, "error_code": 29} if each["name"] in hidden else each for each in found]
+
+    monkeypatch.setattr(KafkaAdminClient, "describe_topics", seen)
+    monkeypatch.setattr(KafkaAdminClient, "wait_for_topics", lambda admin, names: wait(admin, names, timeout_ms=300))
+    for _ in range(2):
+        assert set(ensure_topics(kafka, topics, 2)) == set(topics) - hidden
+    (said,) = caplog.messages
+    assert said.endswith("not all can be seen: the user needs the right Describe on each topic")

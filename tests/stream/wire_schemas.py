@@ -22,7 +22,7 @@ def wire_schemas() -> dict[str, Schema]:
     parts = msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(EnrichedEvent)["$defs"]))
     recorded = {name: value for name, value in parts["RequestEvent"]["properties"].items() if name != "extra"}
     added = {name: value for name, value in parts["EnrichedEvent"]["properties"].items() if name != "event"}
-    view = {"StackView": {"type": "object", "properties": parts["StackView"]["properties"]}}
+    view = {name: {"type": "object", "properties": parts[name]["properties"]} for name in ("StackView", "Cost")}
     return {
         f"request-event-{SCHEMA_VERSION}.json": _schema("request-event", recorded, {}),
         f"enriched-event-{SCHEMA_VERSION}.json": _schema("enriched-event", recorded | added, view),

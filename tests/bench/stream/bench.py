@@ -4,6 +4,9 @@
     python tests/bench/stream/bench.py           # 3 rounds of 20,000 events; 10,000 pairs; four minutes
     python tests/bench/stream/bench.py --short   # 2 rounds of 3,000 events; 2,000 pairs; targets are only shown
 
+Costs and prices may at most double what enrichment takes without them: that row is of models that are billed and
+served, the most there is to work out.
+
 Every round measures every step, so that a drift of the machine hits all alike; the figure is the best round's, as
 whatever else the machine does can only add to it. Times are the process's own (CPU), the garbage collector's share
 included. A pair is refitted often while it is new, so the first half of the events and the second are told apart: the
@@ -17,8 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -39,7 +42,10 @@ TARGET_US = 10.0
 SAVED_EVERY = 50  # events: a gateway saves once a second
 REFITS = 5  # at a save, as the embedded stream
 MODELS = {"sim-large": "openai/davinci", "sim-small": "ai21/j1-jumbo", "sim-code": "ai21/j1-grande"}
-TABLES = load_tables()
+BILLED = {"sim-large": "gpt-4o", "sim-small": "gpt-4o-mini", "sim-code": "gpt-4.1"}
+TABLES = load_tables(assume={"gpt-4o": "llama-3.1-405b", "gpt-4o-mini": "llama-3.1-8b", "gpt-4.1": "llama-3.1-70b"})
+BARE = replace(TABLES, constants=None, prices=None, found={}, functions={}, known_costs={})
+MOST_TIMES = 2.0
 Take = Callable[[bytes], object]
 Save = Callable[[], object]
 Make = Callable[[Path], tuple[Take, Save]]
@@ -50,12 +56,13 @@ def nothing() -> None:
     """Save nothing."""
 
 
-def lines(events: int, scenario: str) -> list[bytes]:
+def lines(events: int, scenario: str, models: Mapping[str, str]) -> list[bytes]:
     """Simulated events as the log holds them, of models that have rows."""
     found = []
     for simulated in Simulation(1, events, scenario, rate=10.0):
         event = simulated.event
-        found.append(encode_event(structs.replace(event, model=MODELS.get(event.model or "", event.model))))
+        model = models.get(event.model or "", event.model)
+        found.append(encode_event(structs.replace(event, model=model, provider="openai")))
     return found
 
 
@@ -64,8 +71,13 @@ def decode_alone(_work: Path) -> tuple[Take, Save]:
     return decode_event, nothing
 
 
+def and_enrich_bare(_work: Path) -> tuple[Take, Save]:
+    """Add the idealized runtimes alone: no costs, no prices."""
+    return lambda line: enrich(decode_event(line), BARE), nothing
+
+
 def and_enrich(_work: Path) -> tuple[Take, Save]:
-    """Add the idealized runtimes on the shipped stacks; no baselines."""
+    """Add the idealized runtimes on the shipped stacks, costs and prices; no baselines."""
     return lambda line: enrich(decode_event(line), TABLES), nothing
 
 
@@ -108,12 +120,13 @@ def whole_stream(work: Path) -> tuple[Take, Save]:
 
 STEPS: dict[str, Make] = {
     "decode (the floor)": decode_alone,
+    "+ enrich, runtimes alone": and_enrich_bare,
     "+ enrich": and_enrich,
     "+ enrich, denoise": and_denoise,
     "+ enrich, denoise, count": and_count,
     "the embedded stream, saves too": whole_stream,
 }
-FLOOR, DENOISED = "decode (the floor)", "+ enrich, denoise"
+FLOOR, BARELY, ENRICHED, DENOISED = list(STEPS)[:4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +181,19 @@ def memory_apart(pairs: int, each: int, most: int) -> dict[str, float]:
 def report(options: argparse.Namespace) -> int:
     """Measure, print and judge; return the exit status."""
     missed: list[str] = []
-    for scenario in ("default", "many", "mixed"):
-        batch = lines(options.events, scenario)
+    for scenario, models in (("default", MODELS), ("many", MODELS), ("mixed", MODELS), ("default", BILLED)):
+        batch = lines(options.events, scenario, models)
         costs = measure(batch, options.rounds)
-        print(f"\n{scenario}: {len(batch):,} events, us per event")
+        print(f"\n{scenario}{', billed' if models is BILLED else ''}: {len(batch):,} events, us per event")
         print(f"  {'':32}{'first half':>12}{'second half':>13}{'over the floor':>16}{'longest save, ms':>18}")
         for name, cost in costs.items():
             over = cost.second - costs[FLOOR].second
             print(f"  {name:32}{cost.first:12.2f}{cost.second:13.2f}{over:16.2f}{cost.save:18.2f}", flush=True)
+        alone = costs[BARELY].second - costs[FLOOR].second
+        times = (costs[ENRICHED].second - costs[FLOOR].second) / alone
+        print(f"  enrichment with costs and prices: {times:.2f}x of runtimes alone")
+        if models is BILLED and times > MOST_TIMES and not options.short:
+            missed.append(f"costs and prices make enrichment {times:.2f}x")
         own = costs[DENOISED].second - costs[FLOOR].second
         if own > TARGET_US and not options.short:
             missed.append(f"{scenario}: enrich and denoise {own:.2f} us")
