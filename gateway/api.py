@@ -82,7 +82,7 @@ class Api:
     async def _summary(self, asked: Query) -> bytes:
         turns = Turns()
         since, pairs, overhead = await self._counted(asked, turns)
-        total = next(iter(grouped(pairs, ())), Group({}, Sums(), [], []))
+        total = next(iter(grouped(pairs, ())), Group({}, Sums(), []))
         await turns.pause()
         groups = []
         for group in grouped(pairs, asked.by) if asked.by else ():

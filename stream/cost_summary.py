@@ -1,52 +1,51 @@
 """What page and summary say of the costs of groups of requests, as JSON; null: unknown.
 
-A band of a group's sum is the sum of its pairs' bands: price, grid and the like are the same for all of them.
+A band of a group's sum is the sum of its requests' bands: price, grid and the like are the same for all of them.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
-from stream.coefficients import Tables
+from stream.coefficients import Row, Tables
 from stream.constants import Constant
-from stream.cost import Bands, Basis, accelerator_of, dollars_per_hour
-from stream.cost_sums import Amounts, CostSums
+from stream.cost import Bands, accelerator_of, dollars_per_hour
+from stream.cost_sums import ByBand, CostSums, bands_of, whole
 from stream.sums import Sums
+from stream.table_format import Watts
 
-__all__ = ["constants_in_use", "cost_figures"]
-
-RowNames = Iterable[tuple[str | None, Sums]]
-"""of each (upstream, model): which of the stack's rows it has, and its sums"""
+__all__ = ["constants_in_use", "cost_figures", "row_watts"]
 
 _NO_COSTS = CostSums()
 
 
-def cost_figures(whole: Sums, pairs: RowNames, stack: str, tables: Tables) -> dict[str, Any]:
+def cost_figures(sums: Sums, stack: str) -> dict[str, Any]:
     """What a group's requests cost on a stack, what was billed for them, and the margin."""
-    known, pairs = whole.costs.get(stack, _NO_COSTS), list(pairs)
-    margin = known.margin_requests > 0
+    known = sums.costs.get(stack, _NO_COSTS)
     return {
         "flops": known.flops if known.flops_requests else None,
         "flops_requests": known.flops_requests,
-        "dedicated": _amounts(known.dedicated, _bands(pairs, stack, "dedicated", tables)),
-        "served": _amounts(known.served, _bands(pairs, stack, "served", tables)),
+        "dedicated": _amounts(known.dedicated),
+        "served": _amounts(known.served),
         "billed": {
-            "requests": whole.billed_requests,
-            "dollars": whole.billed if whole.billed_requests else None,
-            "unbilled": whole.unbilled,
+            "requests": sums.billed_requests,
+            "dollars": sums.billed if sums.billed_requests else None,
+            "unbilled": sums.unbilled,
         },
-        "margin": {
-            "requests": known.margin_requests,
-            "billed_dollars": known.margin_billed,
-            "served_dollars": known.margin_served,
-            "ratio": known.margin_billed / known.margin_served if known.margin_served > 0 else None,
-        }
-        if margin
-        else None,
+        "margin": _margin(known) if known.margin_requests else None,
     }
 
 
-def _amounts(known: Amounts, bands: dict[str, list[float] | None]) -> dict[str, Any] | None:
+def _margin(known: CostSums) -> dict[str, Any]:
+    return {
+        "requests": known.margin_requests,
+        "billed_dollars": known.margin_billed,
+        "served_dollars": known.margin_served,
+        "ratio": known.margin_billed / known.margin_served if known.margin_served > 0 else None,
+    }
+
+
+def _amounts(by_band: ByBand) -> dict[str, Any] | None:
     """Sums; null where no request's is known, or not of as many as the rest."""
+    known = whole(by_band)
     if not known.requests:
         return None
     powered = known.energy_requests == known.requests
@@ -58,32 +57,31 @@ def _amounts(known: Amounts, bands: dict[str, list[float] | None]) -> dict[str, 
         "energy_joules": known.energy_joules if powered else None,
         "carbon_grams": known.carbon_grams if powered else None,
         "water_litres": known.water_litres if powered else None,
-        "bands": bands,
+        "bands": {name: _band(by_band, name) for name in Bands._fields},
     }
 
 
-def _bands(
-    pairs: Iterable[tuple[str | None, Sums]], stack: str, basis: Basis, tables: Tables
-) -> dict[str, list[float] | None]:
-    """The factors of a group's sums: the mean of its pairs' factors, each with the weight of what it adds."""
-    weighed: list[tuple[Amounts, Bands]] = []
-    for name, sums in pairs:
-        amounts = getattr(sums.costs.get(stack, _NO_COSTS), basis)
-        row = tables.stacks[stack].rows.get(name or "") if amounts.requests else None
-        costs = row and tables.costs(stack, row)
-        bands = costs.bands(basis) if costs else None
-        if bands is not None:
-            weighed.append((amounts, bands))
-    return {name: _mean(weighed, name) for name in Bands._fields}
+def _band(by_band: ByBand, name: str) -> list[float] | None:
+    """The factors of a sum: the mean of its requests', each with the weight of what it adds."""
+    weighed = [(getattr(amounts, name), getattr(bands_of(key), name)) for key, amounts in by_band.items()]
+    total = sum(amount for amount, _ in weighed)
+    return [sum(amount * band[end] for amount, band in weighed) / total for end in (0, 1)] if total > 0 else None
 
 
-def _mean(weighed: list[tuple[Amounts, Bands]], name: str) -> list[float] | None:
-    total = sum(getattr(amounts, name) for amounts, _ in weighed)
-    if total <= 0:
+def row_watts(row: Row | None) -> dict[str, Any] | None:
+    """The board power that a row states, in watts of one accelerator: alone and in a batch; null where it does not."""
+    if row is None:
         return None
-    return [
-        sum(getattr(amounts, name) * getattr(bands, name)[end] for amounts, bands in weighed) / total for end in (0, 1)
-    ]
+    served = None if row.served is None else row.served.watts
+    return {"dedicated": _watts(row.watts), "served": _watts(served)} if row.watts or served else None
+
+
+def _watts(watts: Watts | None) -> dict[str, Any] | None:
+    if watts is None:
+        return None
+    return {
+        "prompt": watts.prompt, "output": watts.output, "interval": list(watts.interval), "source": watts.source,
+    }  # fmt: skip
 
 
 def constants_in_use(tables: Tables, stack: str) -> dict[str, Any] | None:

@@ -2,16 +2,22 @@
 
 Sums are plain running sums, in the order of the events, as in `stream.sums`. Their fields stand in stored rows by
 position: new ones go to the end, with a default. Units: accelerator-seconds, dollars, joules, grams, litres.
+
+Requests of other bands are added up apart: so a sum's band stays that of its requests, whatever constants come later.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
 
+from stream.cost import Bands
 from stream.events import Cost
 
-__all__ = ["Amounts", "CostSums", "Costed"]
+__all__ = ["Amounts", "ByBand", "CostSums", "Costed", "bands_of", "whole"]
 
 
 class Costed(NamedTuple):
@@ -38,9 +44,7 @@ class Amounts(msgspec.Struct, array_like=True):
     """of the last one: how many are served at once"""
 
     def count(self, costs: Sequence[Cost]) -> None:
-        """Count requests."""
-        if not costs:
-            return
+        """Count requests, at least one."""
         # In locals, as adding to a struct's field takes three times as long.
         seconds, dollars, energy = self.accelerator_seconds, self.dollars, self.energy_joules
         carbon, water, priced, powered = self.carbon_grams, self.water_litres, 0, 0
@@ -76,13 +80,58 @@ class Amounts(msgspec.Struct, array_like=True):
         self.batch = more.batch
 
 
+ByBand = dict[str, Amounts]
+"""amounts by their factors, written `low:high,low:high,...` in the order of `Bands`"""
+
+_bands = attrgetter("bands")
+
+
+def _count(known: ByBand, costs: Sequence[Cost]) -> None:
+    """Count requests, those of one band together; of one row all have the very same."""
+    for bands, run in groupby(costs, _bands):
+        key = _key(bytes(bands))
+        amounts = known.get(key)
+        if amounts is None:
+            amounts = known[key] = Amounts()
+        amounts.count(list(run))
+
+
+@lru_cache(4096)
+def _key(bands: bytes) -> str:
+    said = msgspec.json.decode(bands) or {}
+    pairs = (said.get(name) or (1.0, 1.0) for name in Bands._fields)
+    return ",".join(f"{low:.4g}:{high:.4g}" for low, high in pairs)
+
+
+@lru_cache(4096)
+def bands_of(key: str) -> Bands:
+    """The factors that a key of `ByBand` stands for."""
+    low_high = (pair.split(":") for pair in key.split(","))
+    return Bands(*((float(low), float(high)) for low, high in low_high))
+
+
+def whole(known: ByBand) -> Amounts:
+    """The amounts of all bands together."""
+    if len(known) == 1:
+        return next(iter(known.values()))
+    total = Amounts()
+    for amounts in known.values():
+        total.add(amounts)
+    return total
+
+
+def _add(known: ByBand, more: ByBand) -> None:
+    for key, amounts in more.items():
+        known.setdefault(key, Amounts()).add(amounts)
+
+
 class CostSums(msgspec.Struct, array_like=True):
     """Costs of requests on one stack. The margin is of those whose billed dollars and served dollars are both known."""
 
     flops_requests: int = 0
     flops: float = 0.0
-    dedicated: Amounts = msgspec.field(default_factory=Amounts)
-    served: Amounts = msgspec.field(default_factory=Amounts)
+    dedicated: ByBand = {}
+    served: ByBand = {}
     margin_requests: int = 0
     margin_billed: float = 0.0
     margin_served: float = 0.0
@@ -104,15 +153,15 @@ class CostSums(msgspec.Struct, array_like=True):
                     self.margin_served += served.dollars
         self.flops_requests += computed
         self.flops = all_flops
-        self.dedicated.count(alone)
-        self.served.count(shares)
+        _count(self.dedicated, alone)
+        _count(self.served, shares)
 
     def add(self, more: "CostSums") -> None:
         """Count all that `more` has counted."""
         self.flops_requests += more.flops_requests
         self.flops += more.flops
-        self.dedicated.add(more.dedicated)
-        self.served.add(more.served)
+        _add(self.dedicated, more.dedicated)
+        _add(self.served, more.served)
         self.margin_requests += more.margin_requests
         self.margin_billed += more.margin_billed
         self.margin_served += more.margin_served

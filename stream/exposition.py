@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from stream import families as f
 from stream import histogram as hist
 from stream.baselines import Baseline
-from stream.cost_sums import Amounts, CostSums
+from stream.cost_sums import Amounts, CostSums, whole
 from stream.counts import GlobalCounts, OperationCounts, PairCounts
 from stream.sums import StackSums
 
@@ -99,8 +99,8 @@ def _costs(pairs: list[tuple[_Labels, PairCounts]], known: Callable[[CostSums], 
 def _by_basis(pairs: list[tuple[_Labels, PairCounts]], known: Callable[[Amounts], tuple[int, float]]) -> _Numbers:
     for key, pair in pairs:
         for stack, costs in sorted(pair.sums.costs.items()):
-            for basis, amounts in (("dedicated", costs.dedicated), ("served", costs.served)):
-                requests, amount = known(amounts)
+            for basis, by_band in (("dedicated", costs.dedicated), ("served", costs.served)):
+                requests, amount = known(whole(by_band))
                 if requests:
                     yield (*key, stack, basis), amount
 

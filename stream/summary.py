@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stream.baselines import Baseline
-from stream.coefficients import Tables
-from stream.cost_summary import constants_in_use, cost_figures
+from stream.coefficients import Row, Tables
+from stream.cost_summary import constants_in_use, cost_figures, row_watts
 from stream.denoise import Denoiser
 from stream.metrics import Metrics
 from stream.quantiles import quantile
@@ -38,8 +38,6 @@ class Group(NamedTuple):
     by: dict[str, str]
     sums: Sums
     pairs: list[_Pair]
-    each: list[Sums]
-    """the pairs' own"""
 
 
 def grouped(pairs: Iterable[tuple[str, str, Sums]], by: Iterable[str]) -> list[Group]:
@@ -49,10 +47,9 @@ def grouped(pairs: Iterable[tuple[str, str, Sums]], by: Iterable[str]) -> list[G
     for upstream, model, sums in sorted(pairs, key=lambda pair: pair[:2]):
         values = {"model": model, "upstream": upstream}
         key = tuple(values[name] for name in keys)
-        group = found.setdefault(key, Group(dict(zip(keys, key, strict=True)), Sums(), [], []))
+        group = found.setdefault(key, Group(dict(zip(keys, key, strict=True)), Sums(), []))
         group.sums.add(sums)
         group.pairs.append((upstream, model))
-        group.each.append(sums)
     return sorted(found.values(), key=lambda group: (-group.sums.requests, *group.by.values()))
 
 
@@ -152,10 +149,9 @@ class Overview:
         }
 
     def _cost(self, group: Group, stack: str) -> dict[str, Any]:
-        """What the group's requests cost, by the rows that they had."""
-        counts = (self._metrics.pair(*pair) for pair in group.pairs)
-        rows = (None if pair is None else pair.rows.get(stack) for pair in counts)
-        return cost_figures(group.sums, zip(rows, group.each, strict=True), stack, self._tables)
+        """What the group's requests cost, and what power is behind it where they are all of one row."""
+        row = self._row(group, stack)[1]
+        return {**cost_figures(group.sums, stack), "watts": row_watts(row)}
 
     def constants(self, stack: str) -> dict[str, Any] | None:
         """Return the constants behind a stack's costs."""
@@ -164,14 +160,19 @@ class Overview:
     def _source(self, group: Group, stack: str) -> dict[str, Any]:
         """Whose measurement the group's idealized runtimes are; null where its pairs differ."""
         pairs = [pair for pair in (self._metrics.pair(*pair) for pair in group.pairs) if pair is not None]
-        rows = {pair.rows[stack] for pair in pairs if stack in pair.rows}
-        name = rows.pop() if len(rows) == 1 else None
-        row = self._tables.stacks[stack].rows.get(name or "") if stack in self._tables.stacks else None
+        name, row = self._row(group, stack)
         return {
             "table_row": name,
             "provenance": _most(pair.provenance.get(stack, {}) for pair in pairs),
             "proxy_of": row.proxy_of if row else None,
         }
+
+    def _row(self, group: Group, stack: str) -> tuple[str | None, Row | None]:
+        """The one row that all pairs of a group have on a stack, by its name and as the tables in use have it."""
+        pairs = (self._metrics.pair(*pair) for pair in group.pairs)
+        rows = {pair.rows[stack] for pair in pairs if pair is not None and stack in pair.rows}
+        name = rows.pop() if len(rows) == 1 else None
+        return name, self._tables.stacks[stack].rows.get(name or "") if stack in self._tables.stacks else None
 
     def _why_uncovered(self, group: Group, stack: str) -> str | None:
         """Return the most frequent reason on a stack; null where it has the model, and what is missing was not counted.

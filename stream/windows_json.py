@@ -31,12 +31,12 @@ def windows_answer(windows: Windows, query: str, tables: Tables, now: float) -> 
     length = asked.one_of("length", LENGTHS)
     since = now - _SINCE[length] if asked.since is None else asked.since
     view, own = windows.view(length, since, now), sorted(windows.own())
-    return lambda: _answer(asked, length, view, own, tables)
+    return lambda: _answer(asked, length, view, own)
 
 
-def _answer(asked: Query, length: int, view: Wholes, own: list[int], tables: Tables) -> bytes:
+def _answer(asked: Query, length: int, view: Wholes, own: list[int]) -> bytes:
     shown = [
-        _window(start, length, [packed for _, packed in parts], asked, tables)
+        _window(start, length, [packed for _, packed in parts], asked)
         for start, parts in groupby(view.slots, lambda slot: slot[0] // length * length)
     ]
     return _encode(
@@ -55,23 +55,21 @@ def _answer(asked: Query, length: int, view: Wholes, own: list[int], tables: Tab
     )
 
 
-def _window(start: int, length: int, packed: Iterable[bytes], asked: Query, tables: Tables) -> dict[str, Any]:
+def _window(start: int, length: int, packed: Iterable[bytes], asked: Query) -> dict[str, Any]:
     whole = Slot()
     for part in packed:
         whole.add(read_slot(part))
     pairs = list(whole.groups())
-    total = next(iter(grouped(pairs, ())), Group({}, Sums(), [], []))
+    total = next(iter(grouped(pairs, ())), Group({}, Sums(), []))
     return {
         "start": moment(start),
         "end": moment(start + length),
-        "total": _figures(total, asked.stack, tables),
-        "groups": [_figures(group, asked.stack, tables) for group in grouped(pairs, asked.by)] if asked.by else [],
+        "total": _figures(total, asked.stack),
+        "groups": [_figures(group, asked.stack) for group in grouped(pairs, asked.by)] if asked.by else [],
         "gateway_overhead": whole.overhead.summary(),
     }
 
 
-def _figures(group: Group, stack: str, tables: Tables) -> dict[str, Any]:
-    """The summary's figures, costs too: with the bands of the rows that the tables in use have for the models."""
-    rows = (tables.row(stack, model) for _, model in group.pairs)
-    pairs = zip((None if row is None else row.name for row in rows), group.each, strict=True)
-    return {**figures(group, stack), "cost": cost_figures(group.sums, pairs, stack, tables)}
+def _figures(group: Group, stack: str) -> dict[str, Any]:
+    """The summary's figures, costs too."""
+    return {**figures(group, stack), "cost": cost_figures(group.sums, stack)}

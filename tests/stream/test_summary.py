@@ -192,7 +192,7 @@ def test_a_group_of_different_rows_names_none() -> None:
 
 def test_nothing_is_described_too() -> None:
     overview = Overview(TABLES, Metrics(), Missing())  # type: ignore[arg-type]
-    found = overview.describe(Group({}, Sums(), [], []), STACK)
+    found = overview.describe(Group({}, Sums(), []), STACK)
     assert found["requests"] == 0
     assert {found[name] for name in ("slowdown", "contention", "raw_p50", "baseline", "provenance")} == {None}
     assert [stack["name"] for stack in overview.stacks(Sums())] == list(TABLES.references)
