@@ -29,15 +29,18 @@ _EVENTS_WHAT = """\
 Print the recorded events as JSON lines, enriched with the tables and baselines that the gateway used; also while it
 runs, and when none does. Callers are names of the configuration, or c_... made of their keys (field `caller`)."""
 _EXPLAIN_WHAT = """\
-Say where one recorded request's time went: model, stack and contention, and what else there is to know of it. Also
-while the gateway runs, and when none does. `gateway events` prints ids; the beginning of one is enough."""
+Say where one recorded request's time went (model, stack and contention), what it cost, and what else there is to know
+of it: the latest one, without an ID. Also while the gateway runs, and when none does. `gateway events` prints ids; the
+beginning of one is enough."""
 _OUTCOMES_WHAT = """\
 Post the outcomes of a file to a running gateway: whether the answers to problems were right, one JSON object a line,
 or an array of them. To post a file again does no harm: of each id the outcome that was recorded last counts."""
 _PRICES_WHAT = """\
 Print what providers bill for models, by litellm's price map, and where it is known from: the prices of the data
 directory, or else those shipped. Models are called as the map has them, such as gpt-4o or groq/openai/gpt-oss-120b.
-With --refresh the prices are read anew, checked, and kept in the data directory."""
+A request is billed by an entry of the provider that served it: --provider says which entry that is.
+With --refresh the prices are read anew, checked, and kept in the data directory; without prices.json there it is the
+shipped ones again."""
 _CHECK_WHAT = """\
 Read a configuration file as `gateway run` does, and say where each model leads, and which row covers it."""
 _RUN = """examples:
@@ -55,13 +58,15 @@ _EVENTS = """examples:
   gateway events --since 15m
   gateway events --follow | stream enrich --stack v100-megatron
   gateway events --delete --caller c_0123456789abcdef"""
-_EXPLAIN = """example:
+_EXPLAIN = """examples:
+  gateway explain                                    # the latest request
   gateway explain 019ab3f0c2d4                       # an id, or the beginning of one"""
 _OUTCOMES = """example:
   echo '{"problem": "gsm8k-17", "strategy": "majority", "correct": true}' > outcomes.jsonl
   gateway outcomes outcomes.jsonl"""
 _PRICES = """examples:
   gateway prices gpt-4o claude-sonnet-4-5
+  gateway prices gemini-2.5-pro --provider gcp.gemini --constants costs.json
   gateway prices --refresh                           # litellm's map of today
   gateway prices --refresh --from litellm            # that of the litellm installed here"""
 _CHECK = """example:
@@ -135,7 +140,7 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID", help="the event's id, or the beginning of it")
+    parser.add_argument("id", nargs="?", metavar="ID", help="the event's id, or its beginning (default: the latest)")
     _add_data_dir(parser)
     parser.add_argument("--stack", metavar="NAME", help="the reference stack (default: the first that covers it)")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
@@ -151,11 +156,14 @@ def _add_outcomes(parser: argparse.ArgumentParser) -> None:
 def _add_prices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="print this one's prices")
     parser.add_argument("--prices", type=Path, metavar="FILE", help="prices of that file")
+    parser.add_argument("--provider", metavar="NAME", help="what it bills, such as openai (default: anybody's entry)")
+    parser.add_argument("--constants", type=Path, metavar="FILE", help="a file with prices of your own")
     parser.add_argument("--refresh", action="store_true", help="read the prices anew")
     parser.add_argument(
         "--from", dest="origin", metavar="URL", help="or a FILE, or litellm (default: litellm's newest)"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there (default: prices.json of --data-dir)")
+    parser.add_argument("--force", action="store_true", help="also prices that lack most of the models there were")
     _add_data_dir(parser)
 
 
@@ -210,16 +218,16 @@ def _outcomes(options: argparse.Namespace) -> int:
 
 
 def _prices(options: argparse.Namespace) -> int:
-    from gateway.data_dir import PRICES_NAME
     from gateway.prices_command import refresh_prices, show_prices
 
     if not options.refresh:
-        if options.origin or options.out:
-            raise UsageError("--from and --out go with --refresh")
-        return show_prices(options.models, options.data_dir, options.prices)
-    if options.models or options.prices:
-        raise UsageError("--refresh goes with --from, --out and --data-dir, and with nothing else")
-    return refresh_prices(options.origin, options.out or options.data_dir / PRICES_NAME)
+        if options.origin or options.out or options.force:
+            raise UsageError("--from, --out and --force go with --refresh")
+        provider, own = options.provider, options.constants
+        return show_prices(options.models, options.data_dir, options.prices, provider=provider, constants=own)
+    if options.models or options.prices or options.provider or options.constants:
+        raise UsageError("--refresh goes with --from, --out, --force and --data-dir, and with nothing else")
+    return refresh_prices(options.origin, options.data_dir, options.out, force=options.force)
 
 
 def _check(options: argparse.Namespace) -> int:

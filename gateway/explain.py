@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from gateway.find_event import AmbiguousId, EventNotFound, find_event
+from gateway.find_event import AmbiguousId, EventNotFound, find_event, latest_event
 from gateway.history import History, HistoryError
 from gateway.log import LogError
 from stream.baselines import Baseline
@@ -60,8 +60,8 @@ class _Counted(msgspec.Struct, frozen=True):
         return structs.replace(found, explanation=structs.replace(found.explanation, notes=notes))
 
 
-def _look_up(data_dir: Path, wanted: str, now: Tables | None = None) -> _Counted:
-    found = find_event(data_dir, wanted)
+def _look_up(data_dir: Path, wanted: str | None, now: Tables | None = None) -> _Counted:
+    found = latest_event(data_dir) if wanted is None else find_event(data_dir, wanted)
     pair = (found.event.upstream, found.event.model)
     history = History.load(data_dir, pair, now)
     return _Counted(
@@ -98,8 +98,8 @@ async def explain_json(
         raise Refusal(500, "log_unreadable", str(error)) from None
 
 
-def print_explanation(data_dir: Path, wanted: str, *, stack: str | None = None, as_json: bool = False) -> int:
-    """Write the explanation to standard output, in words or as JSON."""
+def print_explanation(data_dir: Path, wanted: str | None, *, stack: str | None = None, as_json: bool = False) -> int:
+    """Write the explanation of an event, or the latest, to standard output, in words or as JSON."""
     explained = _look_up(data_dir, wanted).explained(stack)
     explanation = explained.explanation
     notes = (*explanation.notes, *explanation.costs)

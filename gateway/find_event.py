@@ -1,4 +1,4 @@
-"""Find one event by its id, or a unique beginning of it, in logs of any size.
+"""Find one event by its id, or a unique beginning of it, in logs of any size; or the latest.
 
 Ids begin with the millisecond in which they were made, and rows are nearly in that order: so the row is found by
 bisection. Only where that fails (a clock that was set back, ids of another kind) every row is looked at, a page at
@@ -7,9 +7,10 @@ a time, which takes about a second a gigabyte: not for the event loop.
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from gateway.log import LogError, log_files, open_log
 from stream.events import InvalidEvent, RequestEvent, decode_event
 
-__all__ = ["AmbiguousId", "EventNotFound", "Found", "find_event"]
+__all__ = ["AmbiguousId", "EventNotFound", "Found", "find_event", "latest_event"]
 
 _TIMED = re.compile(r"[0-9a-f]{8,32}")  # shorter ones leave so much time that bisection is for nothing
 _WHOLE = re.compile(r"[0-9a-f]{32}")
@@ -28,9 +29,13 @@ _LONGEST_ID = 200
 _PATIENCE_SECONDS = 5.0
 _PAGE_ROWS = 20_000  # a statement left open would keep the write-ahead log from being emptied
 _SHOWN = 3
+_LAST_ROWS = 100  # among which one can be read
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _MATCH = (
     "SELECT row, event FROM events WHERE row BETWEEN ? AND ? AND instr(substr(event, 1, ?), ?) ORDER BY row LIMIT ?"
 )
+
+_Row = tuple[int, RequestEvent]
 
 
 class EventNotFound(ValueError):
@@ -52,17 +57,16 @@ class Found:
 
 def find_event(data_dir: Path, wanted: str) -> Found:
     """The event with this id, or else the only one whose id begins so; raise EventNotFound, AmbiguousId, LogError."""
-    paths = log_files(data_dir)
-    if not paths:
-        raise EventNotFound(f"{data_dir}: no event log there; name the gateway's directory with --data-dir")
+    paths = _paths(data_dir)
     found: dict[str, Found] = {}
     if wanted.isprintable() and 0 < len(wanted) <= _LONGEST_ID:
         for path in paths:
-            for each in _in_log(path, wanted):
+            for each in _in_log(path, lambda db: _matches(db, wanted)):
                 found.setdefault(each.event.id, each)
     if wanted in found:
         return found[wanted]
     if not found:
+        latest_event(data_dir)  # which says so where there is none at all
         raise EventNotFound(
             f"no event {wanted[:_LONGEST_ID]!r} in the log: it was never recorded there, was deleted, "
             "or is older than what the log keeps (retention); `gateway events` lists the ids there are"
@@ -73,18 +77,44 @@ def find_event(data_dir: Path, wanted: str) -> Found:
     return next(iter(found.values()))
 
 
-def _in_log(path: Path, wanted: str) -> list[Found]:
+def latest_event(data_dir: Path) -> Found:
+    """The event that ended last; raise EventNotFound, LogError."""
+    found = [each for path in _paths(data_dir) for each in _in_log(path, _last)]
+    if not found:
+        raise EventNotFound(f"{data_dir}: no events there yet")
+    return max(found, key=lambda each: each.event.ended_at or _NEVER)
+
+
+def _last(db: sqlite3.Connection) -> list[_Row]:
+    """The last row of a log that can be read."""
+    for row, data in db.execute("SELECT row, event FROM events ORDER BY row DESC LIMIT ?", (_LAST_ROWS,)).fetchall():
+        try:
+            return [(row, decode_event(data))]
+        except InvalidEvent:
+            continue
+    return []
+
+
+def _paths(data_dir: Path) -> list[Path]:
+    paths = log_files(data_dir)
+    if not paths:
+        raise EventNotFound(f"{data_dir}: no event log there; name the gateway's directory with --data-dir")
+    return paths
+
+
+def _in_log(path: Path, look: Callable[[sqlite3.Connection], list[_Row]]) -> list[Found]:
+    """What `look` finds in a log."""
     try:
         with closing(open_log(path, read_only=True, patience=_PATIENCE_SECONDS)) as db:
             if not db.execute("PRAGMA user_version").fetchone()[0]:  # its writer is making it just now
                 return []
             log_id = db.execute("SELECT id FROM log").fetchone()[0]
-            return [Found(log_id, row, event) for row, event in _matches(db, wanted)]
+            return [Found(log_id, row, event) for row, event in look(db)]
     except sqlite3.Error as error:
         raise LogError(f"{path}: the event log cannot be read: {error}") from None
 
 
-def _matches(db: sqlite3.Connection, wanted: str) -> list[tuple[int, RequestEvent]]:
+def _matches(db: sqlite3.Connection, wanted: str) -> list[_Row]:
     # One question each: SQLite answers both together by looking at every row.
     first, last = (db.execute(f"SELECT {end}(row) FROM events").fetchone()[0] for end in ("min", "max"))
     if first is None or last is None:
@@ -118,7 +148,7 @@ def _row_from(db: sqlite3.Connection, moment: float, low: int, high: int) -> int
     return low
 
 
-def _scan(db: sqlite3.Connection, wanted: str, first: int, last: int) -> Iterator[tuple[int, RequestEvent]]:
+def _scan(db: sqlite3.Connection, wanted: str, first: int, last: int) -> Iterator[_Row]:
     """Events of these rows whose ids begin so: two of them at least where there are, or the very one and no other."""
     key = b'"id":' + msgspec.json.encode(wanted)
     for needle in (key,) if _WHOLE.fullmatch(wanted) else (key, key[:-1]):

@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.recorder import Labels
 from gateway.routes import Upstream
-from stream.outcomes import LONGEST_NAME
+from stream.outcomes import fitting_name
 
 HOP_BY_HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization",
@@ -124,15 +124,15 @@ def labels_of(headers: CIMultiDictProxy[str], callers: Callers) -> Labels:
     return Labels(
         caller=callers.name(headers),
         tags=_tags(tags) if tags else (),
-        problem=_text(headers.get("x-trueclock-problem"), LONGEST_NAME),
-        strategy=_text(headers.get("x-trueclock-strategy"), LONGEST_NAME),
+        problem=_name(headers.get("x-trueclock-problem")),
+        strategy=_name(headers.get("x-trueclock-strategy")),
     )
 
 
-def _text(value: str | None, longest: int = _MAX_TEXT) -> str | None:
-    return value[:longest].encode("utf-8", "replace").decode() if value else None
+def _name(value: str | None) -> str | None:
+    return fitting_name(value) if value else None
 
 
 def _tags(value: str) -> tuple[str, ...]:
     parts = (part.strip() for part in value.split(",", _MAX_TAGS)[:_MAX_TAGS])
-    return tuple(_text(part) or "" for part in parts if part)
+    return tuple(part[:_MAX_TEXT].encode("utf-8", "replace").decode() for part in parts if part)

@@ -117,6 +117,8 @@ def _migrate(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
             f"{path}: written by a newer trueclock (log version {version}, this one knows {SCHEMA_VERSION}); "
             "upgrade trueclock, or use another --data-dir"
         )
+    if version and not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'log'").fetchone():
+        raise LogError(f"{path}: no event log of a gateway; name the gateway's directory with --data-dir")
     if version == 0 and not read_only:
         db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
 

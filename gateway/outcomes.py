@@ -89,7 +89,7 @@ class Outcomes(Collector):
         rows, turns, now = [], Turns(), self._wall()
         for place, data in entries:
             try:
-                rows.append(encode_outcome(decode_outcome(data, now)))
+                rows.append(encode_outcome(decode_outcome(data, now, now)))
             except InvalidOutcome as error:
                 text = f"{place or 'the outcome'}: {error}; nothing of this request was taken"
                 raise self._refusal(number, 400, "bad_outcomes", text) from None

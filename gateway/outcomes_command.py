@@ -49,7 +49,7 @@ def _read(path: Path) -> list[bytes]:
     found, now = [], time.time()
     for place, data in split_outcomes(path.read_bytes()):
         try:
-            decode_outcome(data, now)
+            decode_outcome(data, now, now)
         except InvalidOutcome as error:
             where = f"{place}: " if place else ""
             raise UsageError(f"{path}: {where}{error}; nothing was posted") from None

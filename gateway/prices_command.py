@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import msgspec
 
 from gateway.data_dir import PRICES_NAME
+from stream.coefficients import load_costs
 from stream.command import UsageError
 from stream.events import RequestEvent
 from stream.price_file import PriceFile, price_file
@@ -34,29 +35,47 @@ _NOT_KNOWN = 1
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def show_prices(models: Sequence[str], data_dir: Path, path: Path | None) -> int:
-    """Print where the prices in use are from, and the entries of models; 1 where a model has none."""
+def show_prices(
+    models: Sequence[str],
+    data_dir: Path,
+    path: Path | None,
+    *,
+    provider: str | None = None,
+    constants: Path | None = None,
+) -> int:
+    """Print where the prices in use are from, and the entries of models; 1 where a model has none.
+
+    With `provider` those of requests that it serves, else of any; `constants` is a file with prices of one's own.
+    """
     kept = data_dir / PRICES_NAME
     path = kept if path is None and kept.exists() else path
-    prices = load_prices(path)
+    prices = load_costs(constants, prices=path)[1]
     print(f"{path or 'shipped prices'}: {prices.about}")
-    return max([_show(prices, name) for name in models], default=0)
+    return max([_show(prices, name, provider) for name in models], default=0)
 
 
-def _show(prices: Prices, name: str) -> int:
-    found = prices.entry(name)
+def _show(prices: Prices, name: str, provider: str | None) -> int:
+    found = prices.entry(name, provider)
     if found is None:
-        near = ", ".join(_near(name, prices.names()))
-        print(f"{name}: no price{f'; there are {near}' if near else ''}")
+        known = (f"{each} ({prices.provider(each)})" if provider else each for each in _near(name, prices.names()))
+        near = ", ".join(known)
+        where = f" at provider {provider}" if provider else ""
+        print(f"{name}: no price{where}{f'; there are {near}' if near else ''}")
         return _NOT_KNOWN
     entry, keys = found
-    print(entry if entry == name else f"{name}: as {entry}")
+    print(f"{entry if entry == name else f'{name}: as {entry}'} ({_whose(prices, entry)})")
     for key, value in sorted(keys.items()):
         print(f"  {key}: {_shown(value)}")
-    reason = prices.bill(RequestEvent(model=name, prompt_tokens=1, completion_tokens=1)).reason
+    reason = prices.bill(RequestEvent(model=name, provider=provider, prompt_tokens=1, completion_tokens=1)).reason
     if reason is not None:
         print(f"  not billed by it: {reason}")
     return 0
+
+
+def _whose(prices: Prices, entry: str) -> str:
+    if entry in prices.own:
+        return "your own price, at any provider"
+    return f"provider {prices.provider(entry) or 'not said'}"
 
 
 def _shown(value: Any) -> str:
@@ -75,27 +94,44 @@ def _near(name: str, known: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda each: each.partition("/")[0] != provider)[:3]
 
 
-def refresh_prices(origin: str | None, out: Path) -> int:
-    """Put prices of a URL, a file or the installed litellm in the place of those at `out`, if they are in order."""
+def refresh_prices(origin: str | None, data_dir: Path, out: Path | None = None, *, force: bool = False) -> int:
+    """Put prices of a URL, a file or the installed litellm in the place of those at `out` (by default those of the data
+    directory), if they are in order; without `force` only if they have half of the models that there were.
+    """
+    kept = data_dir / PRICES_NAME
+    out = out or kept
     found = _fetched(origin or DEFAULT_URL)
     today = datetime.now(UTC).date().isoformat()
     new = Prices(*price_file(found.content, found.source, source=found.source, version=found.version, date=today))
-    changes = [*_changes(_before(out), new.file)]
+    before, damage = _before(out)
+    _check_gone(before, new.file, found.source, force=force)
+    changes = [*_changes(before, new.file)]
     _replace(out, new.to_json().encode())
-    print(f"{out}: {new.about}")
-    for line in changes:
+    for line in (*damage, f"{out}: {new.about}", *changes, _what_next(out, kept)):
         print(line)
-    print("gateway run takes them at its next start")
     return 0
 
 
-def _before(out: Path) -> PriceFile:
+def _before(out: Path) -> tuple[PriceFile, list[str]]:
     """The prices that are replaced; those that cannot be read are as good as none, and the shipped ones stood in."""
     try:
-        return load_prices(out if out.exists() else None).file
+        return load_prices(out if out.exists() else None).file, []
     except TableError as error:
-        print(f"{error}: replaced")
-        return load_prices().file
+        return load_prices().file, [f"{error}: replaced"]
+
+
+def _check_gone(old: PriceFile, new: PriceFile, source: str, *, force: bool) -> None:
+    """Refuse what is hardly the whole list."""
+    gone, known = len(old.models.keys() - new.models.keys()), len(old.models)
+    if gone > known / 2 and not force:
+        stay = "--force takes these all the same; the prices in use stay as they are"
+        raise UsageError(f"{source}: {gone} of {known} models would have no price any more: {stay}")
+
+
+def _what_next(out: Path, kept: Path) -> str:
+    if out.absolute() == kept.absolute():
+        return "gateway run takes them at its next start; without this file it takes the shipped ones"
+    return f"--prices {out} takes them"
 
 
 class _Origin(NamedTuple):

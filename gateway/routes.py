@@ -138,14 +138,14 @@ class Config:
         """The names of all entries, wildcards too, in the file's order within each kind."""
         return (*self.exact, *(wildcard.pattern for wildcard in self.wildcards))
 
-    def destinations(self) -> Iterator[tuple[str, str, str | None]]:
-        """Each entry's name, the root (or provider) that it leads to, and the model asked for there."""
+    def destinations(self) -> Iterator[tuple[str, str, Route]]:
+        """Each entry's name, the root (or provider) that it leads to, and its route."""
         entries = [*self.exact.items(), *((wildcard.pattern, wildcard.routes) for wildcard in self.wildcards)]
         for name, routes in entries:
             for route in routes:
                 upstream = route.upstream
                 place = upstream.root if upstream.transport == "bytes" else f"{upstream.provider} (litellm)"
-                yield name, place, route.model
+                yield name, place, route
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import Config, ConfigError, load_config
+from gateway.routes import Route
 from stream.coefficients import TableError, Tables, load_tables
+from stream.events import RequestEvent
+from stream.prices import NO_BILL
 
 __all__ = ["costs_in_use", "covered_destinations", "load_settings_file", "needless_assumptions"]
 
@@ -77,10 +80,11 @@ def needless_assumptions(
 
 
 def covered_destinations(config: Config, tables: Tables) -> Iterator[str]:
-    """A line for each entry: its name, where it leads, and which rows say what it should take."""
-    for name, place, model in config.destinations():
-        leads = f"{name} -> {place}" + (f" as {model}" if model else "")
-        yield leads if "*" in name else f"{leads}: {_coverage(tables, model, name)}"
+    """A line for each entry: its name, where it leads, which rows say what it should take, and what it is billed as."""
+    for name, place, route in config.destinations():
+        leads = f"{name} -> {place}" + (f" as {route.model}" if route.model else "")
+        known = f"{_coverage(tables, route.model, name)}; {_price(tables, route, name)}"
+        yield leads if "*" in name else f"{leads}: {known}"
     for name in config.assume:
         if name not in config.exact:
             yield f"{name}: {_coverage(tables, name)}"
@@ -96,6 +100,16 @@ def costs_in_use(config: Config, tables: Tables) -> Iterator[str]:
     if prices is not None:
         fetched = "" if "prices" in config.costs else ", unless the data directory has others"
         yield f"prices of providers: {prices.about}{fetched}"
+
+
+def _price(tables: Tables, route: Route, name: str) -> str:
+    """Whether it is known what a request is billed."""
+    provider = route.upstream.provider
+    asked = RequestEvent(
+        model=name, upstream_model=route.model, provider=provider, prompt_tokens=1, completion_tokens=1
+    )
+    bill = NO_BILL if tables.prices is None else tables.prices.bill(asked)
+    return "no price by this name" if bill.dollars is None else f"billed as {bill.name}"
 
 
 def _coverage(tables: Tables, *names: str | None) -> str:

@@ -15,6 +15,7 @@ COLUMNS = ("model", "prompt_tokens", "output_tokens")
 
 _WARNED_MODELS = 50
 _MOST_DIGITS = 12
+_SHOWN_CHARACTERS = 100
 
 Copied = Callable[[Iterator[list[str]], Sequence[str]], Iterable[list[Any]]]
 """(rows as wide as the header, names of the columns) -> the same rows with more cells"""
@@ -51,7 +52,7 @@ def append_columns(source: Iterable[str], out: TextIO, name: str, added: Sequenc
         columns = [column.strip() for column in header]
         missing = [column for column in COLUMNS if column not in columns]
         if missing:
-            found = f"found {', '.join(header)}" if header else "the file is empty"
+            found = f"found {_shortened(', '.join(header))}" if header else "the file is empty"
             raise EstimateError(f"no column {', '.join(missing)}: {found}")
         writer.writerow([*header, *added])
         writer.writerows(copied(_whole(reader, len(header)), columns))
@@ -59,6 +60,11 @@ def append_columns(source: Iterable[str], out: TextIO, name: str, added: Sequenc
         raise EstimateError(f"{name}: line {reader.line_num}: not readable as CSV: {error}") from None
     except EstimateError as error:
         raise EstimateError(f"{name}: line {max(reader.line_num, 1)}: {error}") from None
+
+
+def _shortened(text: str) -> str:
+    """The beginning of what may be anything, such as JSON."""
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... (is this CSV?)"
 
 
 def _whole(rows: Iterable[list[str]], width: int) -> Iterator[list[str]]:

@@ -8,6 +8,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import msgspec
+
 from stream.baselines import NO_BASELINES, Baselines, load_baselines
 from stream.coefficients import Tables
 from stream.command import (
@@ -27,6 +29,7 @@ from stream.outcomes_command import add_outcomes_command
 from stream.replay_command import add_replay_command
 from stream.simulate_command import add_simulate_command
 from stream.whatif_command import add_whatif_command
+from stream.wording import printable
 from stream.worker_command import add_worker_command
 
 __all__ = ["main"]
@@ -35,7 +38,8 @@ _DESCRIPTION = """\
 Add to each request what it should have taken.
 
 Reads events from standard input, one JSON object a line, and writes each with the added fields, in the same
-order. {"model", "prompt_tokens", "completion_tokens", "duration_seconds"} is enough for an event. Lines that
+order. {"model", "prompt_tokens", "completion_tokens", "duration_seconds"} is enough for an event. Events that are
+enriched already, as `gateway events` prints them, are enriched anew, with these tables and this --stack. Lines that
 cannot be read (blank ones too, but for those at the end) go to --dead as {"line", "reason", "record"}, or
 without --dead to standard error, where the record itself is left out.
 
@@ -81,15 +85,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _enrich(options: argparse.Namespace) -> int:
     tables = tables_of(options)
+    look = None if options.stack else _Leading(tables)
     baselines = load_baselines(options.baselines) if options.baselines else NO_BASELINES
     with ExitStack() as files:
         dead = files.enter_context(options.dead.open("ab")) if options.dead else None
         letters = DeadLetters(dead)
         source = cast("BufferedReader", sys.stdin.buffer)
-        enrich_lines(source.read1, sys.stdout.buffer, tables, letters.add, baselines)
+        enrich_lines(source.read1, sys.stdout.buffer, tables, letters.add, baselines, look)
     if letters.count and dead:
         print(f"stream enrich: {letters.count} unreadable lines went to {options.dead}", file=sys.stderr)
     return 1 if letters.count else 0
+
+
+class _Led(msgspec.Struct):
+    stack: str | None = None
+
+
+_led = msgspec.json.Decoder(_Led).decode
+
+
+class _Leading:
+    """Says once, on standard error, that events were enriched with another leading stack than is asked for."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._said = False
+
+    def __call__(self, line: bytes) -> None:
+        """Look at an event."""
+        if self._said or b'"table_version":"' not in line:
+            return
+        try:
+            led = _led(line).stack
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return
+        if led is not None and led != self._tables.reference:
+            known = led in self._tables.references
+            keep = f"--stack {led} keeps that" if known else "which these tables do not have (--table)"
+            print(f"stream enrich: these events lead with {printable(led)}; {printable(keep)}", file=sys.stderr)
+            self._said = True
 
 
 def enrich_lines(
@@ -98,14 +132,19 @@ def enrich_lines(
     tables: Tables,
     bury: Bury,
     baselines: Baselines = NO_BASELINES,
+    look: Callable[[bytes], None] | None = None,
 ) -> None:
     """Enrich what `read` gives until it ends; `bury(line number, line, reason)` takes unreadable lines.
+
+    `look` is shown each line as it comes.
 
     One write and flush for what one read gave: a followed stream goes on at once, a file at full speed.
     """
     for batch in numbered_lines(read, bury):
         done: list[bytes] = []
         for number, line in batch:
+            if look is not None:
+                look(line)
             try:
                 done.append(encode_enriched(enrich(decode_event(line), tables, baselines)))
             except InvalidEvent as error:

@@ -34,6 +34,7 @@ __all__ = [
     "Stack",
     "TableError",
     "Tables",
+    "load_costs",
     "load_tables",
     "tables_from_json",
     "tables_to_json",
@@ -159,11 +160,25 @@ def load_tables(
     known = _all_aliases(stacks, aliases or {})
     references = (each for each in stacks.values() if each.kind == "reference")
     _check("assume", "assume", assume or {}, _row_names(references), known)
-    return _tables(stacks, reference, known, assume or {}, interpolation, *_economy(constants, region, prices))
+    costs, listed = load_costs(constants, region, prices)
+    _check_stacks(costs, stacks, constants)
+    return _tables(stacks, reference, known, assume or {}, interpolation, costs, listed)
 
 
-def _economy(constants: Path | None, region: str | None, prices: Path | None) -> tuple[Constants, Prices]:
-    """What accelerators and tokens cost; TableError says which setting is at fault."""
+def _check_stacks(constants: Constants, stacks: Mapping[str, Stack], path: Path | None) -> None:
+    """Refuse constants of a stack that neither ships nor is in use: they would be of none, without a word."""
+    known = {**stacks, **load_constants().stacks}
+    for name in constants.content["stacks"]:
+        if name not in known:
+            there = ", ".join(_near(name, known) or known)
+            where = f"{path}: $.stacks: unknown stack {name!r}"
+            raise TableError(f"{where}: no table in use has it; there are {there}", "constants")
+
+
+def load_costs(
+    constants: Path | None = None, region: str | None = None, prices: Path | None = None
+) -> tuple[Constants, Prices]:
+    """What accelerators and tokens cost, as `load_tables` takes it; TableError says which setting is at fault."""
     try:
         known = load_constants(constants, region)
     except TableError as error:

@@ -48,6 +48,8 @@ _BOUNDS = {
 }
 _CONSTANT_KEYS = frozenset({"value", "low", "high", "source"})
 _KEYS = frozenset({"format", "region", "accelerators", "stacks", "regions", "embodied", "prices", "note", *_PLAIN})
+_KEPT = frozenset({"own", "moved"})
+"""Beside them what `load_constants` keeps of a file of one's own: see `Accelerator.own` and `Constants.moved`."""
 
 
 class Constant(NamedTuple):
@@ -90,9 +92,10 @@ class Region:
 class Constants:
     """All of them. `stacks` names the accelerator of a stack, `prices` what providers bill, by model, as litellm does.
 
-    `hourly` are dollars an hour that a file of one's own gives for a stack. `server_power_factor` is what a server
-    draws over what its accelerators draw, `pue` what its site draws over that. With `embodied_counted`, carbon has the
-    share of making the hardware, spread over `lifetime_years` of which it works the share `utilisation`.
+    `moved` are the stacks whose accelerator a file of one's own gives, with the one that ships; `hourly` are dollars an
+    hour that it gives for a stack. `server_power_factor` is what a server draws over what its accelerators draw, `pue`
+    what its site draws over that. With `embodied_counted`, carbon has the share of making the hardware, spread over
+    `lifetime_years` of which it works the share `utilisation`.
     """
 
     content: Mapping[str, Any]
@@ -101,6 +104,7 @@ class Constants:
     regions: Mapping[str, Region]
     accelerators: Mapping[str, Accelerator]
     stacks: Mapping[str, str]
+    moved: Mapping[str, str | None]
     hourly: Mapping[str, Constant]
     server_power_factor: Constant
     pue: Constant
@@ -124,7 +128,9 @@ def load_constants(path: Path | None = None, region: str | None = None) -> Const
     if path is not None:
         own, at = object_(parse(read_file(path, "constants"), str(path)), At(str(path))), At(str(path))
         only_keys(own, _KEYS, at)
-        content = {**_merged(content, own), "own": _of_devices(own)}
+        _check_names(own, "accelerators", _OF_ACCELERATOR, at)
+        _check_names(own, "regions", _OF_REGION, at)
+        content = {**_merged(content, own), "own": _of_devices(own), "moved": _of_stacks(own)}
     found = constants_from_json(content, str(path or _SHIPPED.name))
     if region is None:
         return found
@@ -137,11 +143,33 @@ def _unknown(region: str | None, known: Iterable[str]) -> str:
     return f"unknown region {region!r}: there are {', '.join(known)}"
 
 
+def _check_names(own: Mapping[str, Any], kind: str, needed: tuple[str, ...], at: At) -> None:
+    """Refuse a known name in another case, and a new one that lacks something: it is a slip of the pen."""
+    known = _shipped().content[kind]
+    by_lower = {name.lower() for name in known}
+    for name, given in _records(own, kind).items():
+        if name not in known and (name.lower() in by_lower or any(key not in given for key in needed)):
+            there = f"there are {', '.join(known)}; a new one needs a name of its own, and {', '.join(needed)}"
+            raise TableError(f"{at.file}: {(at / kind).path}: unknown {kind.removesuffix('s')} {name!r}: {there}")
+
+
 def _of_devices(own: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What a file of one's own gives of each accelerator, as far as it is in the right shape."""
-    devices = own.get("accelerators")
-    found = devices.items() if isinstance(devices, dict) else ()
-    return {name: [key for key in _OF_ACCELERATOR if key in given] for name, given in found if isinstance(given, dict)}
+    """What a file of one's own gives of each accelerator."""
+    found = _records(own, "accelerators")
+    return {name: [key for key in _OF_ACCELERATOR if key in given] for name, given in found.items()}
+
+
+def _of_stacks(own: Mapping[str, Any]) -> dict[str, str | None]:
+    """The stacks whose accelerator a file of one's own gives, and which one of them ships."""
+    shipped = _shipped().stacks
+    return {name: shipped.get(name) for name, given in _records(own, "stacks").items() if given.get("accelerator")}
+
+
+def _records(own: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
+    """The entries of a file of one's own, as far as they are in the right shape, which is looked at later."""
+    found = own.get(kind)
+    entries = found.items() if isinstance(found, dict) else ()
+    return {name: given for name, given in entries if isinstance(given, dict)}
 
 
 @cache
@@ -163,7 +191,7 @@ def constants_from_json(content: Any, file: str) -> Constants:
     """Check what `Constants.content` holds, or a file does; raise TableError, one line."""
     at = At(file)
     top = object_(content, at)
-    only_keys(top, _KEYS | {"own"}, at)
+    only_keys(top, _KEYS | _KEPT, at)
     if top.get("format", _FORMAT) != _FORMAT:
         (at / "format").wrong(f"{_FORMAT}, the only format this program reads, found {shown(top.get('format'))}")
     regions = {name: _region(value, at / "regions" / name) for name, value in _each(top, "regions", at)}
@@ -185,6 +213,7 @@ def constants_from_json(content: Any, file: str) -> Constants:
         regions=regions,
         accelerators=accelerators,
         stacks=stacks,
+        moved=object_(top.get("moved", {}), at / "moved"),
         hourly=hourly,
         embodied_counted=embodied["counted"],
         prices={name: object_(value, at / "prices" / name) for name, value in _each(top, "prices", at)},

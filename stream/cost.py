@@ -16,7 +16,7 @@ embodied part has both parts' factors, by what each adds while tokens are genera
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp, hypot, log
 from typing import Literal, NamedTuple
@@ -115,6 +115,7 @@ class RowCosts:
         self._row, self._rates = row, rates
         self.flops: FlopsFunction | Callable[..., None] = _unknown if row.flops is None else flops_function(row.flops)
         self._bands: dict[Basis, Bands] = {}
+        self._watts: dict[Basis, Watts | None] = {}
         self.dedicated = self._work("dedicated", 1, row.coefficients, row.watts, interpolation)
         served = row.served
         self.served: Work | None = None
@@ -125,13 +126,17 @@ class RowCosts:
         """The factors of each amount; None where there are none of these costs."""
         return self._bands.get(basis)
 
+    def watts(self, basis: Basis) -> Watts | None:
+        """The watts in use, of one accelerator: the row's, or those that stand in for them; None without energy."""
+        return self._watts.get(basis)
+
     def _work(
         self, basis: Basis, batch: int, numbers: Coefficients, watts: Watts | None, interpolation: Interpolation
     ) -> Work | None:
         accelerators, rates = self._row.accelerators, self._rates
         if accelerators is None:
             return None
-        power = _power(watts, rates.accelerator)
+        power = self._watts[basis] = _power(watts, rates.accelerator)
         bands = self._bands[basis] = _bands(_error(self._row), power, rates)
         encoded = msgspec.Raw(msgspec.json.encode(bands._asdict()))
         seconds = work_function(numbers, interpolation)
@@ -169,8 +174,15 @@ def row_costs(stack: Stack, row: Row, constants: Constants, interpolation: Inter
 
 
 def accelerator_of(stack: Stack, constants: Constants) -> Accelerator | None:
-    """The device that a stack runs on, as its table or the constants say."""
-    return constants.accelerators.get(stack.accelerator or constants.stacks.get(stack.name, ""))
+    """The device that a stack runs on: one's own for the stack, else as its table or the constants say.
+
+    One's own in the place of another is a move: price and mean watts are then the new device's, as if they were given.
+    """
+    if stack.name not in constants.moved:
+        return constants.accelerators.get(stack.accelerator or constants.stacks.get(stack.name, ""))
+    name, before = constants.stacks[stack.name], stack.accelerator or constants.moved[stack.name]
+    device = constants.accelerators[name]
+    return device if before in (None, name) else replace(device, own=device.own | {"dollars_per_hour", "mean_watts"})
 
 
 def _without_energy(
@@ -204,7 +216,7 @@ def _power(watts: Watts | None, device: Accelerator | None) -> Watts | None:
     if device is None or (watts is not None and "mean_watts" not in device.own):
         return watts
     mean = device.mean_watts
-    return Watts(mean.value, mean.value, mean.factors)
+    return Watts(mean.value, mean.value, mean.factors, mean.source)
 
 
 def _error(row: Row) -> Factors:

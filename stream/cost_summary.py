@@ -5,14 +5,14 @@ A band of a group's sum is the sum of its requests' bands: price, grid and the l
 
 from typing import Any
 
-from stream.coefficients import Row, Tables
+from stream.coefficients import Tables
 from stream.constants import Constant
-from stream.cost import Bands, accelerator_of, dollars_per_hour
+from stream.cost import Bands, RowCosts, accelerator_of, dollars_per_hour
 from stream.cost_sums import ByBand, CostSums, bands_of, whole
 from stream.sums import Sums
 from stream.table_format import Watts
 
-__all__ = ["constants_in_use", "cost_figures", "row_watts"]
+__all__ = ["constants_in_use", "cost_figures", "watts_in_use"]
 
 _NO_COSTS = CostSums()
 
@@ -68,12 +68,12 @@ def _band(by_band: ByBand, name: str) -> list[float] | None:
     return [sum(amount * band[end] for amount, band in weighed) / total for end in (0, 1)] if total > 0 else None
 
 
-def row_watts(row: Row | None) -> dict[str, Any] | None:
-    """The board power that a row states, in watts of one accelerator: alone and in a batch; null where it does not."""
-    if row is None:
+def watts_in_use(costs: RowCosts | None) -> dict[str, Any] | None:
+    """The board power behind a row's energy, in watts of one accelerator: alone and in a batch; null where unknown."""
+    if costs is None:
         return None
-    served = None if row.served is None else row.served.watts
-    return {"dedicated": _watts(row.watts), "served": _watts(served)} if row.watts or served else None
+    dedicated, served = _watts(costs.watts("dedicated")), _watts(costs.watts("served"))
+    return {"dedicated": dedicated, "served": served} if dedicated or served else None
 
 
 def _watts(watts: Watts | None) -> dict[str, Any] | None:

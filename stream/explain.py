@@ -96,7 +96,7 @@ def explain(
             *notes_of(event, view, row, tables, stack),
             *baseline_notes(enriched, baseline, missing, later),
         ],
-        costs=cost_notes(enriched, view, stack),
+        costs=cost_notes(enriched, view, stack, tables, row),
         parts=parts,
         raw_seconds=raw,
         denoised_seconds=denoised,

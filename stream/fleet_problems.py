@@ -177,7 +177,8 @@ class FleetProblems:
 
     def _outcome(self, record: Any) -> None:
         try:
-            outcome = decode_outcome(_value(record), min(max(record.timestamp / 1000, 0.0), _LATEST))
+            recorded = min(max(record.timestamp / 1000, 0.0), _LATEST)
+            outcome = decode_outcome(_value(record), recorded, time.time())
         except InvalidOutcome:
             self.unreadable["outcomes"] += 1
             return

@@ -8,24 +8,26 @@ wrong with one is said on one line; nothing unknown is taken, as a slip of the p
 import difflib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 __all__ = [
-    "LONGEST_NAME", "InvalidOutcome", "Outcome", "decode_outcome", "encode_outcome", "split_outcomes",
+    "LONGEST_NAME", "InvalidOutcome", "Outcome", "decode_outcome", "encode_outcome", "fitting_name", "split_outcomes",
 ]  # fmt: skip
 
 LONGEST_NAME = 500
-"""Characters that an id, or the name of a problem, a strategy or a model, may have."""
+"""Characters that are kept of an id, or of the name of a problem, a strategy or a model."""
 
 _LEAST = 1e-100  # a score below it is 0: so nothing that is divided by it is ever infinite
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_AHEAD_SECONDS = 86_400.0  # that clocks may differ by: what is recorded later than all that may come is never corrected
 
 _T = TypeVar("_T")
-_Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
+_Name = Annotated[str, Meta(min_length=1)]
 _Score = Annotated[float, Meta(ge=0, le=1)]
 _Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -70,7 +72,7 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(_Wire).decode
 _encode = msgspec.json.Encoder().encode
 _EXPECTED = {
-    **dict.fromkeys(("problem", "id", "strategy", "model"), f"text of 1 to {LONGEST_NAME} characters"),
+    **dict.fromkeys(("problem", "id", "strategy", "model"), "text, not empty"),
     "correct": "true or false",
     "score": "a number from 0 to 1",
     "recorded_at": "a moment with its offset from UTC, such as 2026-05-31T12:00:00Z",
@@ -79,11 +81,22 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 
 
-def decode_outcome(data: bytes | str, now: float) -> Outcome:
+def fitting_name(text: str) -> str:
+    """A name as it is kept, wherever it comes from, so that requests and outcomes meet: one that is too long is cut,
+    and ends in its digest, so that it stays apart from others that begin alike.
+    """
+    text = text.encode("utf-8", "replace").decode()  # for the sake of lone surrogates
+    if len(text) <= LONGEST_NAME:
+        return text
+    return f"{text[: LONGEST_NAME - 33]}…{blake2b(text.encode(), digest_size=16).hexdigest()}"
+
+
+def decode_outcome(data: bytes | str, now: float, wall: float | None = None) -> Outcome:
     """Read one JSON object as an outcome; raise InvalidOutcome for anything else.
 
     `now`, in seconds since 1970, is the moment at which one without `recorded_at` counts as recorded: that of the POST,
-    or 0 of what lies in a file, so that whatever has a moment wins over it.
+    or 0 of what lies in a file, so that whatever has a moment wins over it. `wall` is what the clock says: one recorded
+    more than a day later is refused, as none could correct it; None where that was looked at before.
     """
     try:
         wire = _decode(data)
@@ -97,8 +110,11 @@ def decode_outcome(data: bytes | str, now: float) -> Outcome:
         recorded = (wire.recorded_at or datetime.fromtimestamp(now, UTC)).astimezone(UTC)
     except OverflowError:
         raise InvalidOutcome("recorded_at: in UTC, out of the range of dates") from None
+    if wall is not None and recorded.timestamp() > wall + _AHEAD_SECONDS:
+        raise InvalidOutcome("recorded_at: more than a day after now, so that no outcome to come could correct it")
     value = value if value > _LEAST else 0.0
-    return Outcome(wire.problem, value, recorded, wire.id, wire.strategy, wire.model)
+    named = (None if name is None else fitting_name(name) for name in (wire.id, wire.strategy, wire.model))
+    return Outcome(fitting_name(wire.problem), value, recorded, *named)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:

@@ -3,6 +3,8 @@
 import argparse
 import math
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from io import BufferedReader
@@ -12,7 +14,15 @@ from typing import Any, cast
 import msgspec
 
 from stream.coefficients import Tables
-from stream.command import UsageError, add_assume_option, add_cost_options, add_table_options, run_quietly, tables_of
+from stream.command import (
+    UsageError,
+    add_assume_option,
+    add_cost_options,
+    add_table_options,
+    cost_files,
+    run_quietly,
+    tables_of,
+)
 from stream.enrich import enrich
 from stream.events import EnrichedEvent, InvalidEvent, decode_enriched
 from stream.lines import numbered_lines
@@ -22,16 +32,19 @@ from stream.strategies import MEASURES, in_dollars, strategies
 
 __all__ = ["add_outcomes_command"]
 
-_SHOWN = ("idealized_seconds", "dedicated_dollars", "billed_dollars")
+_SHOWN = ("served_dollars", "billed_dollars", "dedicated_dollars")
 
 _DESCRIPTION = """\
 Compare strategies and models by how often they are right and by what a right answer costs.
 
 --events holds events, one JSON object a line, whose `problem` (header x-trueclock-problem) ties them to outcomes;
-those that are enriched already are taken as they are, all others are enriched with the tables. --outcomes holds
-outcomes, one JSON object a line or one JSON array: {"problem", "correct": true|false or "score": 0..1} and, where
-they are known, "id" (the request's, or one of your own), "strategy", "model" and "recorded_at". Of several of one
-problem and id the last recorded counts.
+those that are enriched already (as `gateway events` prints them) are taken as they are, all others are enriched with
+the tables. With --table, --constants, --prices, --region, --assume or --interpolation all are enriched anew. Without
+--stack costs are on the stack that most of the enriched events lead with.
+
+--outcomes holds outcomes, one JSON object a line or one JSON array: {"problem", "correct": true|false or "score": 0..1}
+and, where they are known, "id" (the request's, or one of your own), "strategy", "model" and "recorded_at". Of several
+of one problem and id the last recorded counts.
 
 Lines that cannot be read are named on standard error. Exit status: 0, or 1 if a line could not be read (after all
 others are done), or 2 for wrong use."""
@@ -40,6 +53,7 @@ _EXAMPLES = """\
 examples:
   gateway events --since 7d | stream outcomes --events - --outcomes outcomes.jsonl
   stream outcomes --events events.jsonl --outcomes outcomes.json --stack v100-megatron --measure flops
+  stream outcomes --events events.jsonl --outcomes outcomes.jsonl --constants constants.json --measure served_dollars
   stream outcomes --events events.jsonl --outcomes outcomes.jsonl --human-dollars 2.5 --json > strategies.json"""
 
 
@@ -59,7 +73,8 @@ def add_outcomes_command(commands: Any) -> None:
         action="append",
         choices=MEASURES,
         metavar="NAME",
-        help=f"what the table shows, of {', '.join(MEASURES)}; may be repeated (default: {', '.join(_SHOWN)})",
+        help=f"what the table shows, of {', '.join(MEASURES)}; may be repeated "
+        f"(default: {', '.join(_SHOWN)}, billed only where it is known)",
     )
     command.add_argument(
         "--human-dollars",
@@ -70,6 +85,8 @@ def add_outcomes_command(commands: Any) -> None:
     add_table_options(command)
     add_cost_options(command)
     add_assume_option(command)
+    # Without a default, so that one that is given is known from one that is not.
+    command.set_defaults(interpolation=None)
     command.set_defaults(run=lambda options: run_quietly("stream outcomes", lambda: _outcomes(options)))
 
 
@@ -77,19 +94,27 @@ def _outcomes(options: argparse.Namespace) -> int:
     human = options.human_dollars
     if human is not None and not (human >= 0 and math.isfinite(human)):
         raise UsageError(f"--human-dollars: {human:g} is no amount; give a number, 0 or more")
-    tables = tables_of(options)
+    anew = bool(options.table or options.assume or options.interpolation or cost_files(options))
+    options.interpolation = options.interpolation or "linear"
+    enriched = _Enriching(tables_of(options), anew=anew)
     ledger, faults = Ledger(), _Faults()
     faults.file = str(options.outcomes)
     _read_outcomes(options.outcomes.read_bytes(), ledger, faults)
     faults.file = options.events
     with nullcontext(sys.stdin.buffer) if options.events == "-" else Path(options.events).open("rb") as events:
-        _read_events(cast("BufferedReader", events).read1, tables, ledger, faults)
-    found = strategies(ledger, tables.reference, in_dollars(human))
+        _read_events(cast("BufferedReader", events).read1, enriched, ledger, faults)
+    found = strategies(ledger, options.stack or enriched.leading, in_dollars(human))
     if options.json:
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
     else:
-        print(outcomes_text(found, options.measure or _SHOWN))
+        print(outcomes_text(found, options.measure or _shown(found)))
     return 1 if faults.count else 0
+
+
+def _shown(found: dict[str, Any]) -> list[str]:
+    """The measures to show where nobody says which: what is billed only where that is known of a strategy."""
+    billed = any(each["measures"]["billed_dollars"]["total"] is not None for each in found["strategies"])
+    return [name for name in _SHOWN if billed or name != "billed_dollars"]
 
 
 class _Faults:
@@ -107,26 +132,45 @@ class _Faults:
         self.add(f"line {number}", reason)
 
 
+class _Enriching:
+    """Enriches events, those that are enriched already only where that is to be done `anew`."""
+
+    def __init__(self, tables: Tables, *, anew: bool) -> None:
+        self._tables = tables
+        self._anew = anew
+        self._leads: Counter[str] = Counter()
+        """the stacks that they led with as they came"""
+
+    def __call__(self, line: bytes) -> EnrichedEvent:
+        """Read an event; raises InvalidEvent."""
+        found = decode_enriched(line)
+        if found.stack is not None and found.event.problem:
+            self._leads[found.stack] += 1
+        return enrich(found.event, self._tables) if self._anew or found.table_version is None else found
+
+    @property
+    def leading(self) -> str:
+        """The stack that most of them led with; else, or where the tables are others, that of the tables."""
+        known = [name for name in self._leads if not self._anew or name in self._tables.references]
+        return max(sorted(known), key=self._leads.__getitem__, default=self._tables.reference)
+
+
 def _read_outcomes(data: bytes, ledger: Ledger, faults: _Faults) -> None:
+    wall = time.time()
     for place, record in split_outcomes(data):
         try:
-            ledger.judge(decode_outcome(record, 0.0))
+            ledger.judge(decode_outcome(record, 0.0, wall))
         except InvalidOutcome as error:
             faults.add(place, str(error))
 
 
-def _read_events(read: Callable[[int], bytes], tables: Tables, ledger: Ledger, faults: _Faults) -> None:
+def _read_events(read: Callable[[int], bytes], enriched: _Enriching, ledger: Ledger, faults: _Faults) -> None:
     for batch in numbered_lines(read, faults.bury):
         for number, line in batch:
             try:
-                request = ProblemRequest.of(_enriched(line, tables))
+                request = ProblemRequest.of(enriched(line))
             except (InvalidEvent, RecursionError) as error:
                 faults.bury(number, line, str(error) if isinstance(error, InvalidEvent) else "nested too deeply")
                 continue
             if request is not None:
                 ledger.observe(request)
-
-
-def _enriched(line: bytes, tables: Tables) -> EnrichedEvent:
-    found = decode_enriched(line)
-    return enrich(found.event, tables) if found.table_version is None else found

@@ -123,11 +123,18 @@ def _unknown_notes(found: dict[str, Any], measures: Sequence[str]) -> Iterator[s
 
 
 def _loose_ends(found: dict[str, Any]) -> Iterator[str]:
-    if found["ambiguous"]:
-        yield (
-            f"{count(found['ambiguous'], 'outcome')} of more than one model or strategy: "
-            "name them in the outcome, or the request's id"
-        )
-    if found["without_requests"]:
-        what = "no event is of such a problem, model and strategy"
-        yield f"{count(found['without_requests'], 'outcome')} without requests: {what}"
+    for reason in ("ambiguous", "without_requests"):
+        if found[reason]:
+            yield _LOOSE[reason].format(count(found[reason], "outcome"))
+            yield from (_named(each) for each in found["unmatched"] if each["reason"] == reason)
+
+
+_LOOSE = {
+    "ambiguous": "{} of more than one model or strategy: name them in the outcome, or the request's id; the latest:",
+    "without_requests": "{} without requests: no event is of such a problem, model and strategy; the latest:",
+}
+
+
+def _named(outcome: dict[str, Any]) -> str:
+    names = ("problem", "strategy", "model", "id")
+    return "  " + ", ".join(f"{name} {printable(outcome[name])}" for name in names if outcome[name] is not None)

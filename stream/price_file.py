@@ -72,6 +72,10 @@ class _Entry(_Prices, kw_only=True):
     off_peak_pricing: _OffPeak | None = None
 
 
+_OUTPUT = "output_cost_per_token"
+_NEEDED = ("input_cost_per_token", _OUTPUT)
+_WITHOUT_OUTPUT = frozenset({"embedding", "rerank", "moderation"})
+
 _OWN_KEYS = frozenset(_Entry.__struct_fields__)
 _decode_file = msgspec.json.Decoder(PriceFile).decode
 _decode_top = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -124,6 +128,17 @@ def check_entry(name: str, entry: Mapping[str, Any]) -> None:
         msgspec.convert({k: v for k, v in entry.items() if PRICE_KEY.fullmatch(k)}, dict[str, Dollars | None])
     except msgspec.ValidationError as error:
         raise PriceError(f"prices: {name}: {_said(error)}") from None
+    _check_whole(name, entry)
+
+
+def _check_whole(name: str, entry: Mapping[str, Any]) -> None:
+    """Refuse a price of input alone: output would be billed at 0, without a word."""
+    steps = [{_OUTPUT: entry.get(_OUTPUT), **tier} for tier in entry.get("tiered_pricing") or ()] or [{**entry}]
+    needed = _NEEDED[:1] if entry.get("mode") in _WITHOUT_OUTPUT else _NEEDED
+    for prices in steps:
+        missing = [key for key in needed if prices.get(key) is None]
+        if missing:
+            raise PriceError(f"prices: {name}: needs {' and '.join(missing)} too (0 where that is free)")
 
 
 def _top(content: bytes, file: str) -> dict[str, Raw]:
@@ -132,7 +147,8 @@ def _top(content: bytes, file: str) -> dict[str, Raw]:
     except msgspec.ValidationError as error:
         raise PriceError(f"{file}: {_said(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PriceError(f"{file}: not valid JSON: {error}") from None
+        said = str(error).removeprefix("JSON is malformed: ")
+        raise PriceError(f"{file}: not valid JSON: {said}") from None
 
 
 def _read(content: bytes, file: str) -> PriceFile:

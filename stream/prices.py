@@ -57,7 +57,7 @@ _Key = tuple[str | None, str | None, str | None, str | None]
 class Bill(NamedTuple):
     """Dollars of a request, and the entry that they come from; without dollars, the `reason`.
 
-    Reasons: `failed` (no 2xx, or no tokens of a request that broke), `no_model`, `unknown_price`,
+    Reasons: `failed` (the upstream refused it, or never answered), `no_model`, `unknown_price`,
     `not_priced_by_tokens`, `tokens_unknown`.
     """
 
@@ -119,6 +119,13 @@ class Prices:
         found = next(self._entries((provider, name, None, None)), None)
         return None if found is None else (found, self._entry(found))
 
+    def provider(self, name: str) -> str | None:
+        """Whose requests an entry prices, as `RequestEvent.provider` has it; None: anybody's, as of one's own."""
+        if name in self.own:
+            return None
+        family = provider_family(self._entry(name)) or name.rpartition("/")[0].partition("/")[0]
+        return next((known for known, prefixes in _PROVIDERS.items() if family in prefixes), family or None)
+
     @property
     def about(self) -> str:
         """Of how many models, where from, of which day."""
@@ -137,7 +144,9 @@ class Prices:
             return Bill(None, price.name, price.reason)
         embeds = price.entry.get("mode") == "embedding" or (event.route or "").endswith("/embeddings")
         if prompt is None or (output is None and not embeds):
-            return Bill(None, price.name, "tokens_unknown" if event.error_class is None else "failed")
+            # What broke off after a 2xx is billed, for tokens that nobody told.
+            unanswered = status is None and event.error_class is not None
+            return Bill(None, price.name, "failed" if unanswered else "tokens_unknown")
         return self.bill(msgspec.structs.replace(event, completion_tokens=0))
 
     def _find(self, key: _Key) -> Price:

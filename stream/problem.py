@@ -23,6 +23,7 @@ MEASURES = (*Measures.__struct_fields__, "billed_dollars")
 _DIGEST = 8  # bytes: of 10,000 ids of a problem any two are the same once in 10^11 problems
 _NAMELESS = b"-"  # makes the key of an outcome without an id longer than any digest
 _MICROSECONDS = 1_000_000
+_SHOWN_ID = 80  # characters of an outcome's id that are kept, for people to know it by
 
 
 class Bounds(NamedTuple):
@@ -98,12 +99,13 @@ _NO_TOTALS = tuple(Total() for _ in Measures.__struct_fields__)
 
 
 class Judged(msgspec.Struct, array_like=True, frozen=True):
-    """An outcome as it is kept: microseconds since 1970, value, and what it says of model and strategy."""
+    """An outcome as it is kept: microseconds since 1970, value, what it says of model and strategy, its id's head."""
 
     recorded: int
     value: float
     model: str | None
     strategy: str | None
+    id: str | None = None
 
     @property
     def rank(self) -> tuple[int, float, str, str]:
@@ -116,8 +118,8 @@ class Verdict(NamedTuple):
 
     values: dict[int, list[float]]
     """by the number of the cell, one for each judged attempt"""
-    ambiguous: int
-    without_requests: int
+    ambiguous: list[Judged]
+    without_requests: list[Judged]
 
 
 class Problem(msgspec.Struct, array_like=True):
@@ -154,7 +156,8 @@ class Problem(msgspec.Struct, array_like=True):
         key = (
             _NAMELESS + _digest(repr((outcome.model, outcome.strategy))) if outcome.id is None else _digest(outcome.id)
         )
-        judged = Judged(recorded, outcome.value, outcome.model, outcome.strategy)
+        shown = None if outcome.id is None else outcome.id[:_SHOWN_ID]
+        judged = Judged(recorded, outcome.value, outcome.model, outcome.strategy, shown)
         before = self.outcomes.get(key)
         if before is None and len(self.outcomes) >= bounds.outcomes:
             self._give_up()
@@ -165,14 +168,15 @@ class Problem(msgspec.Struct, array_like=True):
         """Decide whose each outcome is: as it says, else as the request of its id, else the only one that answered."""
         values: dict[int, list[float]] = {}
         nameless: dict[int, Judged] = {}
-        ambiguous = without = 0
+        ambiguous: list[Judged] = []
+        without: list[Judged] = []
         owners = self._owners() if self.outcomes else {}
         for key, judged in self.outcomes.items():
             number, *others = self._whose(owners.get(key), judged) or [-1]
             if number < 0:
-                without += 1
+                without.append(judged)
             elif others:
-                ambiguous += 1
+                ambiguous.append(judged)
             elif len(key) > _DIGEST:
                 nameless[number] = max(judged, nameless.get(number, judged), key=lambda each: each.rank)
             else:

@@ -3,14 +3,13 @@
 It is what the sums of strategies are made of: who asked what for which problem, and what that cost.
 """
 
-from hashlib import blake2b
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from stream.events import EnrichedEvent, RequestEvent, StackView
-from stream.outcomes import LONGEST_NAME
+from stream.outcomes import LONGEST_NAME, fitting_name
 
 __all__ = ["InvalidProblemRequest", "Measures", "ProblemRequest", "decode_problem_request", "encode_problem_request"]
 
@@ -120,12 +119,4 @@ def _moment(event: RequestEvent) -> float | None:
 
 
 def _name(text: str | None) -> str | None:
-    """A name fit to be kept: no outcome can name one that is too long, but it stays apart from others all the same."""
-    if not text:
-        return None
-    text = text.encode("utf-8", "replace").decode()  # for the sake of lone surrogates
-    return (
-        text
-        if len(text) <= LONGEST_NAME
-        else f"{text[: LONGEST_NAME - 33]}…{blake2b(text.encode(), digest_size=16).hexdigest()}"
-    )
+    return fitting_name(text) if text else None

@@ -125,10 +125,11 @@ class Ledger:
         for name in list(self._open):
             self._pack(name)
 
-    def each(self) -> Iterator[Problem]:
-        """Yield every problem that is not overfull; nothing may be counted meanwhile."""
+    def each(self) -> Iterator[tuple[str, Problem]]:
+        """Yield every problem that is not overfull, with its name; nothing may be counted meanwhile."""
         self._pack_all()
-        return (problem for problem in map(_decode, self._rows.values()) if not problem.overfull)
+        both = ((name, _decode(row)) for name, row in self._rows.items())
+        return ((name, problem) for name, problem in both if not problem.overfull)
 
     def copy(self) -> "Ledger":
         """The ledger as it is now, in little time: for another thread to ask, while this one goes on."""

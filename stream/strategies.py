@@ -20,7 +20,7 @@ from typing import Any
 
 from stream.exact import Sum
 from stream.pareto import pareto
-from stream.problem import MEASURES, Cell, Problem
+from stream.problem import MEASURES, Cell, Judged, Problem
 from stream.problems import Ledger
 
 __all__ = ["MEASURES", "in_dollars", "strategies", "strategies_in_steps", "wilson"]
@@ -29,6 +29,7 @@ _Z = 1.959963984540054  # of the normal distribution 95 % lie within so many sta
 _DOLLARS = tuple(name for name in MEASURES if name.endswith("_dollars"))
 _MOST = 1000  # pairs of model and strategy that are listed: with more of them a name is an id
 _AT_ONCE = 500
+_UNMATCHED = 10
 
 
 def strategies(ledger: Ledger, stack: str, human: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -50,8 +51,8 @@ def strategies_in_steps(
     """
     listed = yield from _listed(ledger)
     books = _Books(stack, human or {}, listed)
-    for problem in ledger.each():
-        books.count(problem)
+    for name, problem in ledger.each():
+        books.count(name, problem)
         yield None
     comparison = yield from books.comparison()
     yield {**books.overview(), "dropped": dict(ledger.dropped), **comparison}
@@ -74,7 +75,7 @@ def wilson(share: float, number: int) -> tuple[float, float]:
 def _listed(ledger: Ledger) -> Generator[None, None, frozenset[bytes] | None]:
     """The digests of those pairs of model and strategy that tried most problems, as many as are listed; None: all."""
     tried: Counter[bytes] = Counter()
-    for problem in ledger.each():
+    for _, problem in ledger.each():
         tried.update(_digest(cell) for cell in problem.cells)
         yield
     if len(tried) <= _MOST:
@@ -89,6 +90,33 @@ def _listed(ledger: Ledger) -> Generator[None, None, frozenset[bytes] | None]:
 
 def _digest(cell: Cell) -> bytes:
     return blake2b(repr((cell.model, cell.strategy)).encode(), digest_size=8).digest()
+
+
+@dataclass
+class _Unmatched:
+    """Outcomes that judge nothing, for one reason; the latest of them are kept, to be looked at."""
+
+    number: int = 0
+    latest: list[tuple[str, Judged]] = field(default_factory=list)
+    """with the problem's name"""
+
+    def count(self, problem: str, outcomes: list[Judged]) -> None:
+        """Count those of a problem."""
+        if outcomes:
+            self.number += len(outcomes)
+            both = [*self.latest, *((problem, judged) for judged in outcomes)]
+            self.latest = heapq.nlargest(_UNMATCHED, both, key=_recency)
+
+    def described(self, reason: str) -> Iterator[dict[str, Any]]:
+        """Say what the latest name."""
+        for problem, judged in self.latest:
+            named = {"problem": problem, "strategy": judged.strategy, "model": judged.model, "id": judged.id}
+            yield {"reason": reason, **named}
+
+
+def _recency(both: tuple[str, Judged]) -> tuple[Any, ...]:
+    problem, judged = both
+    return judged.recorded, problem, judged.id or "", judged.rank
 
 
 @dataclass
@@ -230,14 +258,14 @@ class _Books:
         self._strategies: dict[tuple[str | None, str | None], _Strategy] = {}
         self._frontiers = [_Frontier(human.get(name)) for name in MEASURES]
         self._problems = self._judged = self._unsolved = 0
-        self._ambiguous = self._without_requests = 0
+        self._ambiguous, self._without_requests = _Unmatched(), _Unmatched()
 
-    def count(self, problem: Problem) -> None:
+    def count(self, name: str, problem: Problem) -> None:
         """Count a problem."""
         verdict = problem.verdict()
         self._outcomes += sum(map(len, verdict.values.values()))
-        self._ambiguous += verdict.ambiguous
-        self._without_requests += verdict.without_requests
+        self._ambiguous.count(name, verdict.ambiguous)
+        self._without_requests.count(name, verdict.without_requests)
         self._problems += bool(problem.cells)
         solved: list[list[float | None]] = []
         for number, cell in enumerate(problem.cells):
@@ -269,6 +297,7 @@ class _Books:
 
     def overview(self) -> dict[str, Any]:
         """How much there is of everything."""
+        ambiguous, without = self._ambiguous, self._without_requests
         return {
             "stack": self._stack,
             "problems": self._problems,
@@ -276,9 +305,10 @@ class _Books:
             "unjudged_problems": self._problems - self._judged,
             "requests": self._requests,
             "failed": self._failed,
-            "outcomes": self._outcomes + self._ambiguous + self._without_requests,
-            "ambiguous": self._ambiguous,
-            "without_requests": self._without_requests,
+            "outcomes": self._outcomes + ambiguous.number + without.number,
+            "ambiguous": ambiguous.number,
+            "without_requests": without.number,
+            "unmatched": [*ambiguous.described("ambiguous"), *without.described("without_requests")],
             "unlisted": len(self._unlisted),
         }
 

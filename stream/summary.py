@@ -13,7 +13,7 @@ import msgspec
 
 from stream.baselines import Baseline
 from stream.coefficients import Row, Tables
-from stream.cost_summary import constants_in_use, cost_figures, row_watts
+from stream.cost_summary import constants_in_use, cost_figures, watts_in_use
 from stream.denoise import Denoiser
 from stream.metrics import Metrics
 from stream.quantiles import quantile
@@ -151,7 +151,8 @@ class Overview:
     def _cost(self, group: Group, stack: str) -> dict[str, Any]:
         """What the group's requests cost, and what power is behind it where they are all of one row."""
         row = self._row(group, stack)[1]
-        return {**cost_figures(group.sums, stack), "watts": row_watts(row)}
+        costs = None if row is None else self._tables.costs(stack, row)
+        return {**cost_figures(group.sums, stack), "watts": watts_in_use(costs)}
 
     def constants(self, stack: str) -> dict[str, Any] | None:
         """Return the constants behind a stack's costs."""

@@ -12,7 +12,7 @@ constants' ranges too.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import ceil, fsum, sqrt
 from operator import itemgetter
 from typing import NamedTuple
@@ -229,7 +229,7 @@ def _row(tables: Tables, model: str) -> tuple[Row, int]:
     row = tables.row(stack, model)
     if row is None:
         elsewhere = next((name for name in tables.references if tables.row(name, model)), None)
-        near = " or ".join(tables.near(stack, model)) or ", ".join(list(tables.stacks[stack].rows)[:_MOST_MODELS])
+        near = " or ".join(tables.near(stack, model)) or _some(tables.stacks[stack].rows)
         hint = f", but {elsewhere} has it: --stack {elsewhere}" if elsewhere else f": there are {near}"
         raise WhatIfError(f"unknown model {model!r} on stack {stack}{hint}")
     if row.accelerators is None:
@@ -238,13 +238,18 @@ def _row(tables: Tables, model: str) -> tuple[Row, int]:
     return row, row.accelerators
 
 
+def _some(names: Collection[str]) -> str:
+    left = len(names) - _MOST_MODELS
+    return ", ".join(list(names)[:_MOST_MODELS]) + (f" and {left} more" if left > 0 else "")
+
+
 def _check(recording: Recording) -> None:
     if recording.shapes:
         return
     if not recording.left_out:
         raise WhatIfError("no events: nothing was read from standard input")
     if recording.others and set(recording.left_out) == {"other_model"}:
-        known = ", ".join(clean_label(name) for name, _ in recording.others.most_common(_MOST_MODELS))
+        known = _some([clean_label(name) for name, _ in recording.others.most_common()])
         raise WhatIfError(f"no request was for {recording.from_model!r} (--from-model): there are {known}")
     reasons = ", ".join(f"{number} {clean_label(reason)}" for reason, number in recording.left_out.most_common())
     raise WhatIfError(f"no completed request whose tokens are known: {reasons}")

@@ -66,11 +66,11 @@ def assumptions(tables: Tables, row: Row) -> Iterator[Assumed]:
     if price is not None:
         yield _of("dollars per accelerator-hour", price)
     most = inf if device is None else device.tdp_watts.high
-    yield from _power("one request at a time", row.watts, most)
-    if row.served is not None:
-        yield from _power(f"{row.served.batch} at once", row.served.watts, most)
-    if device is not None and (row.watts is None or (row.served is not None and row.served.watts is None)):
-        yield _of("watts per accelerator, where the row says none", device.mean_watts)
+    costs = tables.costs(tables.reference, row)
+    if costs is not None:
+        yield from _power("one request at a time", costs.watts("dedicated"), most)
+        if row.served is not None:
+            yield from _power(f"{row.served.batch} at once", costs.watts("served"), most)
     yield _of("server power over that of its accelerators", constants.server_power_factor)
     yield _of("PUE: site power over server power", constants.pue)
     yield _of(f"grams of CO2e per kilowatt-hour, {constants.grid.label}", constants.grid.carbon_grams_per_kwh)

@@ -7,7 +7,7 @@ const NAMES = {
   region_label: "Grid",
   accelerator: "Accelerator of this stack",
   dollars_per_hour: "Dollars of an accelerator-hour",
-  mean_watts: "Mean watts of an accelerator",
+  mean_watts: "Mean watts of an accelerator, where a row has none of its own",
   tdp_watts: "Watts of an accelerator at most",
   server_power_factor: "Power of the server over that of its accelerators",
   pue: "Power usage effectiveness (PUE)",
@@ -25,6 +25,19 @@ export function entries(constants) {
     if (value === null || value === "") return [];
     if (typeof value === "object" && !isConstant(value)) return entries(value);
     return [[NAMES[name] ?? sentence(name), value]];
+  });
+}
+
+/** The watts of the row that all requests have, as constants; none where they have several, or it says none. */
+export function wattsOf(watts) {
+  return Object.entries(watts ?? {}).flatMap(([basis, found]) => {
+    if (!found) return [];
+    const [low, high] = found.interval;
+    const constant = (value) => ({ value, low: low * value, high: high * value, source: found.source ?? "the row of the table" });
+    return [
+      [`Watts of an accelerator, ${basis}, for the prompt`, constant(found.prompt)],
+      [`Watts of an accelerator, ${basis}, for the output`, constant(found.output)],
+    ];
   });
 }
 
@@ -46,16 +59,16 @@ function row([name, value]) {
   return element("tr", "", "", head, element("td", "number", exact(value.value)), element("td", "number", range), element("td", "source", source));
 }
 
-/** Write the table of constants, once for the same ones. */
-export function fillSources(target, constants) {
-  refill(target, constants ?? null, () => {
+/** Write the table of constants, and of the row's watts, once for the same ones. */
+export function fillSources(target, constants, watts) {
+  refill(target, [constants ?? null, watts ?? null], () => {
     const heads = ["Constant", "Value", "Range", "Source"].map((text, index) => {
       const made = element("th", index === 1 || index === 2 ? "number" : "", text);
       made.scope = "col";
       return made;
     });
     const made = element("table", "", "", element("caption", "visually-hidden", "Constants in use"));
-    made.append(element("thead", "", "", element("tr", "", "", ...heads)), element("tbody", "", "", ...entries(constants).map(row)));
+    made.append(element("thead", "", "", element("tr", "", "", ...heads)), element("tbody", "", "", ...[...entries(constants), ...wattsOf(watts)].map(row)));
     return [made];
   });
 }

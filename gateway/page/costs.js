@@ -188,6 +188,6 @@ export function showCosts(summary, wanted) {
   refill(byId("cost-missing"), lines, () =>
     lines.map(([text, command]) => element("li", "", `${text} `, ...(command ? [element("code", "", command)] : []))),
   );
-  if (byId("cost-sources").open) fillSources(byId("constants"), constants);
+  if (byId("cost-sources").open) fillSources(byId("constants"), constants, total.cost.watts);
   return basis;
 }

@@ -8,6 +8,7 @@ import { dollars, energy, figure, flops } from "./units.js";
 
 const PERIOD = 5000;
 const SHORT = 20;
+const LONGEST = 60; // characters of a name within a sentence
 /** What a measure is called, and how it is written; the first that is known is shown when nobody chose. */
 const MEASURES = {
   served_dollars: ["idealized dollars, served", dollars],
@@ -86,6 +87,13 @@ export function frontierOf(found, measure) {
   return `${what}: infinite, as ${unsolved === found.judged ? "none of the problems is solved" : `${count(unsolved)} of ${plural(found.judged, "judged problem")} ${unsolved === 1 ? "is" : "are"} solved by none`}.${rest}`;
 }
 
+/** The latest outcomes that judge nothing for this reason, by name: two at most. */
+function latestOf(found, reason) {
+  const some = (found.unmatched ?? []).filter((each) => each.reason === reason).slice(0, 2);
+  const named = some.map(({ problem, strategy, model, id }) => [problem, strategy, model, id].filter(Boolean).map((name) => name.slice(0, LONGEST)).join(" / "));
+  return named.length ? ` (the latest: ${named.join("; ")})` : "";
+}
+
 /** What is left out, and why: lines. */
 export function notesOf(found, measure) {
   const lines = [];
@@ -97,8 +105,8 @@ export function notesOf(found, measure) {
   if (found.unlisted) lines.push(`${plural(found.unlisted, "pair")} of model and strategy not listed: only those that tried most problems are. A strategy's name is the same for all problems.`);
   if (found.unjudged_problems) lines.push(`${plural(found.unjudged_problems, "problem")} without an outcome, in no figure here.`);
   if (found.failed) lines.push(`${plural(found.failed, "request")} failed, and added nothing to the costs.`);
-  if (found.ambiguous) lines.push(`${plural(found.ambiguous, "outcome")} of problems that several models or strategies tried: name the model and strategy, or the request's id.`);
-  if (found.without_requests) lines.push(`${plural(found.without_requests, "outcome")} of which no request is known yet.`);
+  if (found.ambiguous) lines.push(`${plural(found.ambiguous, "outcome")} of problems that several models or strategies tried: name the model and strategy, or the request's id${latestOf(found, "ambiguous")}.`);
+  if (found.without_requests) lines.push(`${plural(found.without_requests, "outcome")} of which no request is known yet${latestOf(found, "without_requests")}.`);
   const dropped = Object.entries(found.dropped ?? {}).filter(([, number]) => number);
   if (dropped.length) lines.push(`No longer held: ${dropped.map(([why, number]) => `${count(number)} (${spaced(why)})`).join(", ")}.`);
   return lines;

@@ -88,10 +88,14 @@ WRONG = {
     "no events": (("events", "--data-dir", "{tmp}/nowhere"), "--data-dir"),
     "delete whose": (("events", "--delete", "--data-dir", "{log}"), "--caller"),
     "delete since": (("events", "--delete", "--caller", "x", "--since", "1d", "--data-dir", "{log}"), "--caller"),
-    "explain what": (("explain",), "ID"),
+    "explain the latest": (("explain", "--data-dir", "{tmp}/nowhere"), "--data-dir"),
     "explain nothing": (("explain", "0" * 32, "--data-dir", "{log}"), "no event"),
     "explain where": (("explain", "0", "--data-dir", "{tmp}/nowhere"), "--data-dir"),
     "explain on no stack": (("explain", "0", "--stack", "tpu", "--data-dir", "{log}"), "unknown stack 'tpu'"),
+    "an option's name": (
+        ("run", "--regio", "se"),
+        "gateway run: unrecognized arguments: --regio se (see gateway run --help)",
+    ),
     "assume nothing": (("run", "--assume", "gpt-4o"), "expected NAME=ROW"),
     "assume no row": (("run", "--assume", "gpt-4o=gpt-4o"), "no table has a row or alias 'gpt-4o'"),
     "stack unknown": (("run", "--stack", "tpu"), "unknown stack 'tpu': there are a100-megatron, v100-megatron"),
@@ -150,7 +154,7 @@ def test_check_prints_what_is_served(tmp_path: Path) -> None:
     status, out, errors = called("gateway.cli", "check", str(file), SOME_KEY="sk-secret")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()[:2]] == ["fast", "local/*"]
-    assert out.splitlines()[0].endswith("uncovered: give it a row, an alias or `assume`")
+    assert out.splitlines()[0].endswith("uncovered: give it a row, an alias or `assume`; billed as gpt-4o-mini")
     assert all(said in out for said in ("http://127.0.0.1:8000", "http://127.0.0.1:9000", "v100-megatron"))
     assert "electricity of world (the world): 473 g CO2e a kWh" in out.splitlines()
     assert out.splitlines()[-1].startswith("prices of providers: ")

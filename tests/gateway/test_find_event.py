@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.find_event import AmbiguousId, EventNotFound, _row_from, find_event
+from gateway.find_event import AmbiguousId, EventNotFound, _row_from, find_event, latest_event
 from gateway.log import LogError
 from stream.events import RequestEvent
 from tests.gateway.logs import LATER, event, record
@@ -108,8 +108,28 @@ def test_no_log_and_a_damaged_one_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(EventNotFound, match="no event log there; name the gateway's directory with --data-dir"):
         find_event(tmp_path, "a")
     (tmp_path / "events-0.sqlite").write_bytes(b"")
-    with pytest.raises(EventNotFound, match="no event 'a' in the log"):
+    with pytest.raises(EventNotFound, match=r"no events there yet$"):
+        find_event(tmp_path, "a")
+    with closing(sqlite3.connect(tmp_path / "events-0.sqlite")) as db, db:
+        db.execute("CREATE TABLE half (made)")
+        db.execute("PRAGMA user_version = 1")
+    with pytest.raises(LogError, match="no event log of a gateway; name the gateway's directory with --data-dir"):
         find_event(tmp_path, "a")
     (tmp_path / "events-0.sqlite").write_bytes(b"nothing of the kind " * 50)
     with pytest.raises(LogError, match="cannot be opened"):
         find_event(tmp_path, "a")
+
+
+def test_the_latest_of_all_logs_that_can_be_read(tmp_path: Path) -> None:
+    for look in (latest_event, lambda there: find_event(there, "a")):
+        with pytest.raises(EventNotFound, match="no event log there; name the gateway's directory with --data-dir"):
+            look(tmp_path)
+    record(tmp_path)
+    with pytest.raises(EventNotFound, match=r"no events there yet$"):
+        latest_event(tmp_path)
+    latest = event(5, LATER + 5)
+    record(tmp_path, event(1), latest, b"no event")
+    other = record(tmp_path, event(2), event(3), worker=1)
+    assert latest_event(tmp_path).event == latest
+    record(tmp_path, event(7, LATER + 7), worker=1)
+    assert (latest_event(tmp_path).log_id, latest_event(tmp_path).row) == (other, 3)

@@ -10,6 +10,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.headers import Callers, labels_of, load_salt, to_client, to_upstream
 from gateway.routes import Upstream
+from stream.outcomes import decode_outcome, fitting_name
 
 PLAIN = Upstream("up", "openai", "http://up")
 KEYED = Upstream("up", "openai", "http://up", api_key="sk-own", headers=(("OpenAI-Organization", "org"),))
@@ -170,7 +171,9 @@ def test_tags(value: str, tags: tuple[str, ...]) -> None:
 
 def test_problem_and_strategy_are_bounded() -> None:
     labels = labels_of(headers_of(x_trueclock_problem="p" * 600, X_TrueClock_Strategy="s"), Callers(b"s", {}))
-    assert (labels.problem, labels.strategy, labels.tags, labels.caller) == ("p" * 500, "s", (), None)
+    assert (labels.problem, labels.strategy, labels.tags, labels.caller) == (fitting_name("p" * 600), "s", (), None)
+    outcome = decode_outcome(f'{{"problem": "{"p" * 600}", "correct": true}}', 0.0)
+    assert outcome.problem == labels.problem, "an outcome of that name meets the request"
 
 
 # --- salt

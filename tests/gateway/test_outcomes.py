@@ -129,6 +129,10 @@ BAD = {
     "a bad object": (json.dumps({"problem": "p"}).encode(), "the outcome: expected either correct"),
     "a bad entry": (json.dumps([*GOOD, {"problem": "p", "score": 2}]).encode(), "entry 3: score: expected a number"),
     "a bad line": (lines([*GOOD, {"problem": "p", "correct": 1}]), "line 3: correct: expected true or false"),
+    "the future": (
+        lines([*GOOD, outcome(3, recorded_at="2999-01-01T00:00:00Z")]),
+        "line 3: recorded_at: more than a day after now",
+    ),
     "a slip": (
         lines([*GOOD, {"problem": "p", "corect": True}]),
         "line 3: unknown field 'corect'; did you mean correct?",

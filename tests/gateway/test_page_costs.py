@@ -181,7 +181,16 @@ def test_the_constants_in_use_stand_with_their_sources(browser: Chromium, tmp_pa
             ]
             assert told["Power usage effectiveness (PUE)"] == ["1.25", "", "given"]
             assert told["Accelerator of this stack"] == [constants["accelerator"]]
-            assert len(rows) == len([value for value in constants.values() if value is not None])
+            assert told["Watts of an accelerator, served, for the output"][0] == f"{constants['mean_watts']['value']:g}"
+            of_row = 4  # alone and served, for the prompt and for the output
+            assert len(rows) == len([value for value in constants.values() if value is not None]) + of_row
+            watts = {"prompt": 600, "output": 400, "interval": [0.5, 2], "source": None}
+            told = await call(page, "cost-sources", "wattsOf", {"dedicated": None, "served": watts})
+            assert [name for name, _ in told] == [
+                f"Watts of an accelerator, served, for the {part}" for part in ("prompt", "output")
+            ]
+            assert told[1][1] == {"value": 400, "low": 200, "high": 800, "source": "the row of the table"}
+            assert await call(page, "cost-sources", "wattsOf", None) == []
 
     run(scenario())
 
@@ -298,6 +307,9 @@ def test_why_a_card_is_empty(browser: Chromium) -> None:
             assert (await reasons(page, group | {"cost": costs(10)}))["served"] == "no served figures on this stack"
             assert (await reasons(page, group | {"cost": costs()}))["dedicated"] == "accelerators not known"
             assert (await reasons(page, group | {"cost": costs(10, 9)}))["margin"] == "nothing billed is known"
+            left = {"requests": 1, "dollars": 0.5, "unbilled": {"failed": 3, "tokens_unknown": 2}}
+            told = await call(page, "costs", "cardsOf", group | {"cost": costs(10, 9, billed=left)}, "served")
+            assert told["billed"]["subs"][1] == "2 requests without a known price"
             billed = {"requests": 1, "dollars": 0.5, "unbilled": {"failed": 3}}
             told = await call(page, "costs", "cardsOf", group | {"cost": costs(10, 9, billed=billed)}, "served")
             assert told["margin"]["subs"] == ["no request has both"]

@@ -332,6 +332,9 @@ def test_what_is_left_out_is_told(browser: Chromium) -> None:
             told = found(
                 row("a"), row("b", cost=None), unjudged_problems=1, failed=2, ambiguous=3, without_requests=1,
                 dropped={"too_old": 4, "too_many": 0}, unlisted=2,
+                unmatched=[
+                    {"reason": "without_requests", "problem": "p", "strategy": "greddy", "model": None, "id": None},
+                ],
             )  # fmt: skip
             notes = await call(page, "strategies", "notesOf", told, "billed_dollars")
             assert notes == [
@@ -346,7 +349,7 @@ def test_what_is_left_out_is_told(browser: Chromium) -> None:
                     "3 outcomes of problems that several models or strategies tried: name the model and strategy, or the "
                     "request's id."
                 ),
-                "1 outcome of which no request is known yet.",
+                "1 outcome of which no request is known yet (the latest: p / greddy).",
                 "No longer held: 4 (too old).",
             ]
             assert await call(page, "strategies", "notesOf", found(row("a")), "flops") == []

@@ -52,7 +52,8 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, l
 
 
 def refreshed(origin: object, out: Path) -> list[str]:
-    return ["--refresh", "--from", str(origin), "--out", str(out)]
+    """Arguments; the maps here are small beside the one that ships."""
+    return ["--refresh", "--force", "--from", str(origin), "--out", str(out)]
 
 
 def written(path: Path, content: Any) -> Path:
@@ -64,10 +65,44 @@ def test_the_shipped_prices_are_shown(tmp_path: Path, capsys: pytest.CaptureFixt
     status, lines, _ = said(capsys, "gpt-4o", "gpt-4o-2031-01-01", "--data-dir", tmp_path)
     assert status == 0
     assert lines[0].startswith(f"shipped prices: {len(load_prices().file.models)} models, litellm ")
-    assert lines[1] == "gpt-4o"
+    assert lines[1] == "gpt-4o (provider openai)"
     assert "  input_cost_per_token: 2.5e-6" in lines
     assert "  litellm_provider: openai" in lines
-    assert "gpt-4o-2031-01-01: as gpt-4o" in lines
+    assert "gpt-4o-2031-01-01: as gpt-4o (provider openai)" in lines
+
+
+def test_a_provider_and_prices_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("gemini-2.5-pro", "--data-dir", tmp_path, "--provider")
+    status, lines, _ = said(capsys, *where, "gcp.gemini")
+    assert (status, lines[1]) == (0, "gemini-2.5-pro: as gemini/gemini-2.5-pro (provider gcp.gemini)")
+    status, lines, _ = said(capsys, *where, "openai")
+    assert status == 1
+    assert lines[1].startswith(
+        "gemini-2.5-pro: no price at provider openai; there are gemini-2.5-pro (gcp.vertex_ai), "
+    )
+    own = written(
+        tmp_path / "own.json", {"prices": {"gemini-2.5-pro": {k: v for k, v in ENTRY.items() if "cost" in k}}}
+    )
+    status, lines, _ = said(capsys, *where, "openai", "--constants", own)
+    assert (status, lines[1]) == (0, "gemini-2.5-pro (your own price, at any provider)")
+    assert "  input_cost_per_token: 2e-6" in lines
+
+
+def test_a_list_that_lacks_most_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    origin, out = written(tmp_path / "map.json", MAP), tmp_path / "prices.json"
+    status, lines, errors = said(capsys, "--refresh", "--from", origin, "--data-dir", tmp_path)
+    assert (status, lines) == (2, [])
+    assert errors.startswith(f"gateway prices: {origin}: ")
+    assert errors.endswith(
+        " would have no price any more: --force takes these all the same; the prices in use stay as they are\n"
+    )
+    assert not out.exists()
+    assert said(capsys, "--refresh", "--from", origin, "--data-dir", tmp_path, "--force")[0] == 0
+    assert said(capsys, "--refresh", "--from", origin, "--data-dir", tmp_path)[0] == 0, "that is all there were"
+    elsewhere = tmp_path / "other.json"
+    assert (
+        said(capsys, *refreshed(origin, elsewhere), "--data-dir", tmp_path)[1][-1] == f"--prices {elsewhere} takes them"
+    )
 
 
 def test_a_price_of_nothing_bills_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,18 +115,18 @@ def test_an_unknown_model_names_those_like_it(tmp_path: Path, capsys: pytest.Cap
     path = written(tmp_path / "map.json", MAP)
     status, lines, errors = said(capsys, "acme/m", "m", "zai/m", "groq/none", "--prices", path)
     assert (status, errors) == (1, "")
-    assert lines[1:3] == ["acme/m: no price; there are groq/acme/m, m", "m"]
+    assert lines[1:3] == ["acme/m: no price; there are groq/acme/m, m", "m (provider openai)"]
     assert lines[-2:] == ["zai/m: no price; there are groq/acme/m, m", "groq/none: no price"]
 
 
 def test_prices_come_from_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data_dir = tmp_path / "new" / "data"
     with server(200, json.dumps(MAP).encode()) as url:
-        status, lines, _ = said(capsys, "--refresh", "--from", url, "--data-dir", data_dir)
+        status, lines, _ = said(capsys, "--refresh", "--from", url, "--data-dir", data_dir, "--force")
     assert status == 0
     assert lines[0].startswith(f"{data_dir / 'prices.json'}: 2 models, {url}, 20")
     assert lines[1].startswith("2 models added, ")
-    assert lines[-1] == "gateway run takes them at its next start"
+    assert lines[-1] == "gateway run takes them at its next start; without this file it takes the shipped ones"
     assert load_prices(data_dir / "prices.json").entry("m") == ("m", {k: v for k, v in ENTRY.items() if k != "mode"})
     _, lines, _ = said(capsys, "--data-dir", data_dir)
     assert lines == [f"{data_dir / 'prices.json'}: 2 models, {url}, {load_prices(data_dir / 'prices.json').file.date}"]
@@ -110,7 +145,7 @@ def test_what_changed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         "  + and 2 more",
         "  - groq/acme/m",
         "  ~ m: input_cost_per_token 2e-6 -> 1e-6, output_cost_per_token_flex null -> 4e-6",
-        "gateway run takes them at its next start",
+        f"--prices {out} takes them",
     ]
 
 
@@ -230,9 +265,14 @@ def test_without_litellm_it_is_said(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--out", "x.json"], "--from and --out go with --refresh"),
-        (["--from", "litellm"], "--from and --out go with --refresh"),
-        (["gpt-4o", "--refresh"], "--refresh goes with --from, --out and --data-dir, and with nothing else"),
+        (["--out", "x.json"], "--from, --out and --force go with --refresh"),
+        (["--from", "litellm"], "--from, --out and --force go with --refresh"),
+        (["--force"], "--from, --out and --force go with --refresh"),
+        (["gpt-4o", "--refresh"], "--refresh goes with --from, --out, --force and --data-dir, and with nothing else"),
+        (
+            ["--refresh", "--provider", "openai"],
+            "--refresh goes with --from, --out, --force and --data-dir, and with nothing else",
+        ),
         (["--refresh", "--from", "no/such/file.json"], "no/such/file.json: No such file or directory"),
         (["--prices", "no/such/file.json"], "no/such/file.json: cannot be read: No such file or directory"),
     ],

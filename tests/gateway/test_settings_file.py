@@ -54,7 +54,7 @@ def test_what_the_tables_have_not_is_told_with_file_and_line(own: str, said: str
 
 
 MAP = {"m": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}
-COSTS = {"region": "se", "prices": {"mine": {"input_cost_per_token": 1}}}
+COSTS = {"region": "se", "prices": {"mine": {"input_cost_per_token": 1, "output_cost_per_token": 0}}}
 WRONG_COSTS = [
     ("  region: atlantis\n", "5: trueclock.region: unknown region 'atlantis': there are world, us, "),
     ("  region: [se]\n", "5: trueclock.region: "),
@@ -150,11 +150,11 @@ def test_what_covers_each_model(tmp_path: Path) -> None:
     path.write_text(path.read_text() + f"model_list:\n{listed}")
     lines = list(covered_destinations(*load_settings_file(path)))
     assert [line.replace("https://api.openai.com", "OPENAI") for line in lines] == [
-        "m -> OPENAI as open-7b: measured, open-7b on x and y",
-        "a -> OPENAI as known: predicted, other on x",
-        "gpt-4o -> OPENAI as gpt-4o: assumed, open-7b on x and y",
-        "open -> OPENAI as open-8b: uncovered (near it: open-7b): give it a row, an alias or `assume`",
-        "far -> OPENAI as zebra-9b: uncovered (near it: zebra-8b): give it a row, an alias or `assume`",
+        "m -> OPENAI as open-7b: measured, open-7b on x and y; no price by this name",
+        "a -> OPENAI as known: predicted, other on x; no price by this name",
+        "gpt-4o -> OPENAI as gpt-4o: assumed, open-7b on x and y; billed as gpt-4o",
+        "open -> OPENAI as open-8b: uncovered (near it: open-7b): give it a row, an alias or `assume`; no price by this name",
+        "far -> OPENAI as zebra-9b: uncovered (near it: zebra-8b): give it a row, an alias or `assume`; no price by this name",
         "w/* -> OPENAI as *",
         "o1: assumed, other on x",
     ]

@@ -98,6 +98,7 @@ WRONG = [
     (f"{HEADER[:-1]},choices\nbloom,1,1,0\n", "line 2: choices: expected 1 or more, found 0"),
     (f"{HEADER}bloom,1\n", "line 2: expected 3 columns, found 2"),
     ("model,tokens\n", "f.csv: line 1: no column prompt_tokens, output_tokens: found model, tokens"),
+    ("{" + "x" * 3000 + "}", f"prompt_tokens, output_tokens: found {{{'x' * 99}... (is this CSV?)"),
     ("", "f.csv: line 1: no column model, prompt_tokens, output_tokens: the file is empty"),
     (f'{HEADER}"a\0b",1,1\n', "line 2"),
 ]

@@ -135,7 +135,7 @@ def test_stacks_and_tables(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         ([], "stream: the following arguments are required: COMMAND"),
-        (["enrich", "--stak", "x"], "stream: unrecognized arguments: --stak x"),
+        (["enrich", "--stak", "x"], "stream enrich: unrecognized arguments: --stak x (see stream enrich --help)"),
         (
             ["enrich", "--interpolation", "cubic"],
             "stream enrich: argument --interpolation: invalid choice: 'cubic'",
@@ -201,3 +201,21 @@ def test_a_full_disk_is_one_clear_line() -> None:
             [*COMMAND, "enrich"], input=GOOD, stdout=full, stderr=subprocess.PIPE, cwd=ROOT, check=False
         )
     assert (done.returncode, done.stderr) == (2, b"stream enrich: No space left on device\n")
+
+
+def test_events_that_were_led_by_another_stack_are_told_of_once(tmp_path: Path) -> None:
+    table = tmp_path / "mine.json"
+    table.write_bytes(
+        (ROOT / "stream" / "tables" / "v100-megatron.json").read_bytes().replace(b"v100-megatron", b"mine")
+    )
+    for led, said in (
+        (["--stack", "h100-predicted"], "h100-predicted; --stack h100-predicted keeps that"),
+        (["--table", str(table)], "mine; which these tables do not have (--table)"),
+    ):
+        before = stream("enrich", *led, given=(GOOD + b"\n") * 3).stdout
+        done = stream("enrich", given=before)
+        assert (done.returncode, done.stderr.decode()) == (0, f"stream enrich: these events lead with {said}\n")
+        assert {each["stack"] for each in records(done.stdout)} == {"a100-megatron"}
+        assert stream("enrich", *led, given=before).stderr == b""
+    assert stream("enrich", "--stack", "a100-megatron", given=before).stderr == b"", "asked for"
+    assert stream("enrich", given=b'{"table_version":"x","stack":7}\n' + GOOD).stderr.count(b"lead with") == 0

@@ -57,6 +57,17 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     assert load_constants(own(tmp_path, content), "fr").region == "fr"
 
 
+def test_new_ones_need_a_name_of_their_own_and_all_that_they_have(tmp_path: Path) -> None:
+    content = {"accelerators": {"mi300x": WHOLE}, "regions": {"our-site": GRID}, "region": "our-site"}
+    found = load_constants(own(tmp_path, content))
+    assert (found.accelerators["mi300x"].label, found.grid.label) == ("mi300x", "our-site")
+
+
+def test_a_file_may_name_shipped_stacks_that_are_not_in_use(tmp_path: Path) -> None:
+    path = own(tmp_path, {"stacks": {"h100-predicted": {"accelerator": "b200"}}})
+    assert load_tables([Path("a100-megatron")], constants=path).references == ("a100-megatron",)
+
+
 def test_a_value_alone_has_no_range(tmp_path: Path) -> None:
     found = load_constants(own(tmp_path, {"pue": {"value": 1.3}}))
     assert found.pue == Constant(1.3, 1.3, 1.3, "given")
@@ -77,6 +88,8 @@ def test_tables_stored_before_there_were_costs_are_read(tmp_path: Path) -> None:
     assert (again.constants, again.prices) == (None, None)
 
 
+WHOLE = dict.fromkeys(("tdp_watts", "dollars_per_hour", "mean_watts", "embodied_kilograms"), 1)
+GRID = dict.fromkeys(("carbon_grams_per_kwh", "water_litres_per_kwh"), 1)
 WRONG: list[tuple[Any, str]] = [
     ("{", "line 1, column 2: not valid JSON"),
     ([], "$: expected an object, found an array"),
@@ -90,7 +103,14 @@ WRONG: list[tuple[Any, str]] = [
     ({"pue": {"low": 5}}, "$.pue: expected low <= value <= high, found 5, "),
     ({"region": "atlantis"}, "unknown region 'atlantis': there are world, "),
     ({"accelerators": {"h100": {"watts": 1}}}, "$.accelerators.h100.watts: expected one of the keys"),
-    ({"accelerators": {"mine": {}}}, "$.accelerators.mine.tdp_watts: expected a number or"),
+    ({"accelerators": {"h101": {"mean_watts": 9}}}, "$.accelerators: unknown accelerator 'h101': there are a100-80gb, "),
+    ({"accelerators": {"H100": WHOLE}}, "$.accelerators: unknown accelerator 'H100': there are a100-80gb, "),
+    ({"accelerators": {"mine": {**WHOLE, "tdp_watts": "x"}}}, "$.accelerators.mine.tdp_watts: expected a number or"),
+    ({"accelerators": {"h100": 700}}, "$.accelerators.h100: expected an object, found 700"),
+    ({"regions": {"SE": {**GRID}}}, "$.regions: unknown region 'SE': there are world, "),
+    ({"regions": {"sx": {"carbon_grams_per_kwh": 9}}}, "$.regions: unknown region 'sx': there are world, "),
+    ({"stacks": {"h100-predictd": {"accelerator": "b200"}}}, "$.stacks: unknown stack 'h100-predictd': no table in use "),
+    ({"stacks": {"mine": {"dollars_per_hour": 2}}}, "has it; there are a100-megatron, v100-megatron, h100-predicted, api"),
     ({"stacks": {"x": {"accelerator": "h1000"}}}, "$.stacks.x.accelerator: expected one of a100-80gb, "),
     ({"embodied": {"counted": 1}}, "$.embodied.counted: expected true or false, found 1"),
     ({"format": 2}, "$.format: expected 1, the only format this program reads, found 2"),

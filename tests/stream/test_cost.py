@@ -101,6 +101,64 @@ def costs(row: Row = ROW, stack: Stack = STACK) -> RowCosts:
     return row_costs(stack, row, OWN)
 
 
+@pytest.mark.parametrize(
+    ("stack", "device"),
+    [("a100-megatron", "h100"), ("h100-predicted", "b200")],
+    ids=["as constants say", "as tables say"],
+)
+def test_a_stack_on_another_accelerator_has_its_price_and_watts(tmp_path: Path, stack: str, device: str) -> None:
+    path = tmp_path / "constants.json"
+    path.write_text(json.dumps({"stacks": {stack: {"accelerator": device}}}))
+    tables = load_tables(stack=stack, constants=path)
+    again = tables_from_json(tables_to_json(tables))
+    row = next(iter(tables.stacks[stack].rows.values()))
+    new = CONSTANTS.accelerators[device]
+    for each in (tables, again):
+        known, before = each.costs(stack, row), TABLES.costs(stack, row)
+        assert known is not None
+        assert before is not None
+        assert known.dedicated is not None
+        assert before.dedicated is not None
+        cost, old = known.dedicated(100, 10), before.dedicated(100, 10)
+        assert cost.accelerator_seconds == old.accelerator_seconds
+        assert cost.dollars == pytest.approx(cost.accelerator_seconds * new.dollars_per_hour.value / 3600)
+        joules = cost.accelerator_seconds * new.mean_watts.value * CONSTANTS.server_power_factor.value
+        assert cost.energy_joules == pytest.approx(joules)
+        assert known.watts("dedicated") == Watts(
+            new.mean_watts.value, new.mean_watts.value, new.mean_watts.factors, new.mean_watts.source
+        )
+        low = math.hypot(
+            *(
+                math.log(factors[0])
+                for factors in (known.bands("dedicated").accelerator_seconds, new.dollars_per_hour.factors)
+            )
+        )  # type: ignore[union-attr]
+        assert known.bands("dedicated").dollars[0] == pytest.approx(math.exp(-low), rel=1e-3)  # type: ignore[union-attr]
+
+
+def test_the_accelerator_that_a_stack_has_anyway_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "constants.json"
+    same = {"a100-megatron": "a100-80gb", "h100-predicted": "h100"}
+    path.write_text(json.dumps({"stacks": {stack: {"accelerator": device} for stack, device in same.items()}}))
+    tables = load_tables(constants=path)
+    for stack in same:
+        row = next(iter(tables.stacks[stack].rows.values()))
+        known, before = tables.costs(stack, row), TABLES.costs(stack, row)
+        assert known is not None
+        assert before is not None
+        assert known.dedicated is not None
+        assert before.dedicated is not None
+        assert known.dedicated(100, 10) == before.dedicated(100, 10)
+
+
+def test_an_accelerator_for_a_table_that_names_none_leaves_its_price_and_watts() -> None:
+    own = replace(OWN, stacks={"s": "h100"}, moved={"s": None})
+    known = row_costs(replace(STACK, accelerator=None), ROW, own)
+    assert known.dedicated is not None
+    assert known.watts("dedicated") == ROW.watts
+    assert known.dedicated(150, 11) == costs().dedicated(150, 11)  # type: ignore[misc]
+
+
 def test_dedicated_by_hand() -> None:
     known = costs()
     assert known.dedicated is not None

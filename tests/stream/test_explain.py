@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001 - minus and times signs are meant
 """One request in words: every case there is, and that what is shown adds up."""
 
+import json
 import math
 import re
 from datetime import UTC, datetime
@@ -395,6 +396,12 @@ def test_every_event_is_explained(made: RequestEvent, known: bool, tables: Table
 # --- costs
 
 
+NO_PRICE = (
+    "What was billed for it is not known: the list of prices has none for {0} (`gateway prices {0}` says whose there are; "
+    "a price of your own mends it)."
+)
+
+
 def test_costs_in_words(tables: Tables) -> None:
     event = RequestEvent(
         model="gpt-4o", upstream="u", provider="openai", status=200, prompt_tokens=500, completion_tokens=200,
@@ -409,7 +416,9 @@ def test_costs_in_words(tables: Tables) -> None:
         served,
     )
     assert re.fullmatch(
-        r"That takes \(served\) [\d.,]+ k?J, [\d.,]+ m?g of CO2e, [\d.,]+ m?l of water, for [\d.,]+ TFLOP\.", energy
+        r"That takes \(served\) [\d.,]+ k?J, [\d.,]+ m?g of CO2e, [\d.,]+ m?l of water, for [\d.,]+ TFLOP, "
+        r"at \d+ W an accelerator for the prompt and \d+ W for the output\.",
+        energy,
     )
     assert re.fullmatch(
         r"By the list price of gpt-4o it was billed \$0\.0033, [\d.]+ times its served cost there\.", billed
@@ -422,14 +431,36 @@ def test_costs_of_a_batch_of_one(tables: Tables) -> None:
     assert alone.startswith("On a100-megatron it costs $0.016 (")
     assert alone.endswith(") alone on its accelerators (batch 1).")
     assert energy.startswith("That takes (alone) ")
-    assert unbilled == "What was billed for it is not known: the list of prices has none for this model."
+    assert unbilled == NO_PRICE.format("davinci")
 
 
 def test_nothing_is_said_of_costs_that_nobody_knows(tables: Tables) -> None:
     event = RequestEvent(model="unheard-of", raw_runtime_seconds=2.5)
-    assert explain(enrich(event, tables), tables).costs == [
-        "What was billed for it is not known: the list of prices has none for this model."
-    ]
+    assert explain(enrich(event, tables), tables).costs == [NO_PRICE.format("unheard-of")]
+
+
+def test_whose_price_it_is_and_why_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "constants.json"
+    price = {"input_cost_per_token": 1e-5, "output_cost_per_token": 0}
+    path.write_text(json.dumps({"prices": {"mine": price}, "accelerators": {"a100-80gb": {"mean_watts": 250}}}))
+    own = load_tables(constants=path)
+
+    def told(tables: Tables, **fields: Any) -> str:
+        event = RequestEvent(**{"prompt_tokens": 100, "completion_tokens": 10, "raw_runtime_seconds": 1.0, **fields})
+        return explain(enrich(event, tables), tables).costs[-1]
+
+    assert told(own, model="mine") == "By your own price of mine it was billed $0.0010."
+    elsewhere = told(SHIPPED, model="fast", upstream_model="gemini-2.5-pro", provider="openai")
+    assert elsewhere == NO_PRICE.format("gemini-2.5-pro").replace(" (", " at provider openai (")
+    batch = told(own, model="mine", tags=("service_tier=batch",))
+    assert batch.endswith(" not known: the price of mine does not cover it (it is 0, or none for a batch).")
+    left = {"error_class": "client_disconnected", "status": 200, "prompt_tokens": None}
+    assert told(SHIPPED, model="gpt-4o", **left) == (
+        "What was billed for it is not known: it broke off, and how many tokens it had, the provider did not say; it may "
+        "have billed those that there were."
+    )
+    event = RequestEvent(model="davinci", prompt_tokens=100, completion_tokens=10, raw_runtime_seconds=1.0)
+    assert explain(enrich(event, own), own).costs[1].endswith(", at 250 W an accelerator.")
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,75 @@ def test_enriched_events_are_taken_as_they_are_and_outcomes_as_an_array(files: l
     assert found == json.loads(json.dumps(compared(tables=tables))) != json.loads(json.dumps(compared()))
 
 
+def enriched_as(tables: Tables) -> bytes:
+    return b"\n".join(encode_enriched(enrich(each, tables)) for each in EVENTS)
+
+
+@pytest.mark.parametrize(
+    "given_options",
+    [
+        {"constants": Path("constants.json")},
+        {"assume": {"of nobody": "openai/davinci"}},
+        {"interpolation": "helm"},
+        {"interpolation": "linear"},
+        {"paths": [Path("v100-megatron")]},
+    ],
+    ids=str,
+)
+def test_enriched_events_are_enriched_anew_where_tables_are_asked_for(
+    files: list[str], given_options: dict[str, Any], tmp_path: Path
+) -> None:
+    before = load_tables(interpolation="helm" if given_options.get("interpolation") == "linear" else "linear")
+    Path(files[1]).write_bytes(enriched_as(before))
+    if "constants" in given_options:
+        own = tmp_path / "constants.json"
+        own.write_text('{"accelerators": {"a100-80gb": {"dollars_per_hour": 77}}}')
+        given_options = {"constants": own}
+    written = {
+        "constants": lambda value: ["--constants", str(value)],
+        "assume": lambda value: ["--assume", *(f"{name}={row}" for name, row in value.items())],
+        "interpolation": lambda value: ["--interpolation", value],
+        "paths": lambda value: ["--table", str(*value)],
+    }
+    options = [word for name, value in given_options.items() for word in written[name](value)]
+    done = command(*files, "--json", *options)
+    assert (done.returncode, done.stderr) == (0, b"")
+    tables = load_tables(**given_options)
+    assert json.loads(done.stdout) == json.loads(json.dumps(compared(tables.reference, tables=tables)))
+    assert done.stdout != command(*files, "--json").stdout
+
+
+def test_without_a_stack_it_is_that_of_the_events(files: list[str]) -> None:
+    h100 = load_tables(stack="h100-predicted")
+    Path(files[1]).write_bytes(enriched_as(h100))
+    for options, stack in (
+        ([], "h100-predicted"),
+        (["--region", "se"], "h100-predicted"),
+        (["--stack", "v100-megatron"], "v100-megatron"),
+        (["--table", "v100-megatron"], "v100-megatron"),
+    ):
+        assert json.loads(command(*files, "--json", *options).stdout)["stack"] == stack
+
+
+def test_by_default_served_then_billed_where_it_is_known(files: list[str]) -> None:
+    def above() -> list[str]:
+        return command(*files).stdout.decode().splitlines()[1].split()
+
+    assert above() == ["served_dollars", "dedicated_dollars"]
+    with Path(files[1]).open("ab") as events:
+        events.write(encode_event(event(10, "gpt-4o", "p4", provider="openai")))
+    with Path(files[3]).open("ab") as outcomes:
+        outcomes.write(b'{"id":"10","problem":"p4","correct":true}\n')
+    assert above() == ["served_dollars", "billed_dollars", "dedicated_dollars"]
+
+
+def test_an_outcome_of_the_future_is_named(files: list[str]) -> None:
+    Path(files[3]).write_bytes(b'{"problem":"p1","correct":true,"recorded_at":"2999-01-01T00:00:00Z"}')
+    done = command(*files)
+    assert done.returncode == 1
+    assert b"recorded_at: more than a day after now" in done.stderr
+
+
 def test_without_json_it_is_to_be_read(files: list[str]) -> None:
     done = command(*files, "--measure", "idealized_seconds", "--measure", "billed_dollars")
     assert (done.returncode, done.stderr) == (0, b"")
@@ -111,7 +180,9 @@ def test_without_json_it_is_to_be_read(files: list[str]) -> None:
         "1 problem solved by none: a mean in brackets leaves them out",
         "1 problem without a judged attempt",
         "1 outcome of more than one model or strategy",
+        "  problem p2, strategy greedy",
         "1 outcome without requests",
+        "  problem p9",
         "1 request refused",
         "idealized_seconds of 1 request not known",
         "idealized_seconds: what solved 1 problem without a known cost is not on the frontier",

@@ -252,15 +252,24 @@ def test_what_is_free_is_known_to_be() -> None:
     assert of.bill(event(model="ollama/local")) == Bill(0.0, "ollama/local", None)
     assert of.bill(event(model="asks")) == Bill(0.0, "asks", None)
     assert of.bill(event(model="m")) == Bill(None, "m", "unknown_price")  # free, or not known: the map says 0 of both
-    assert of.with_own({"m": {"input_cost_per_token": 0}}).bill(event(model="m")) == Bill(0.0, "m", None)
+    assert of.with_own({"m": nothing}).bill(event(model="m")) == Bill(0.0, "m", None)
 
 
 def test_prices_of_ones_own_go_first_whoever_serves_the_model() -> None:
-    of = prices(**MAP).with_own({"alias": {"input_cost_per_token": 1.0}, "gpt-x": {"output_cost_per_token_flex": 0}})
+    of = prices(**MAP).with_own({"alias": {"input_cost_per_token": 1.0, "output_cost_per_token": 0}})
     assert of.bill(event(model="alias", upstream_model="gpt-x-2026-01-02", provider="vllm")).name == "alias"
     assert dollars(of, model="alias", completion_tokens=0) == 1000.0
-    assert of.bill(event(model="gpt-x")) == Bill(None, "gpt-x", "unknown_price")
     assert prices(**MAP).with_own({}).own == {}
+    embeds = {"input_cost_per_token": 1e-6, "mode": "embedding"}
+    assert dollars(of.with_own({"mine": embeds}), model="mine", completion_tokens=None) == 1e-3
+
+
+def test_whose_an_entry_is() -> None:
+    of = load_prices().with_own({"alias": ENTRY})
+    names = ("gpt-4o", "gemini/gemini-2.5-pro", "azure/gpt-4o", "groq/openai/gpt-oss-120b", "alias")
+    assert [of.provider(name) for name in names] == ["openai", "gcp.gemini", "azure.ai.openai", "groq", None]
+    assert prices(m=ENTRY, **{"acme/m": ENTRY}).provider("m") is None
+    assert prices(m=ENTRY, **{"acme/m": ENTRY}).provider("acme/m") == "acme"
 
 
 @pytest.mark.parametrize(
@@ -271,6 +280,12 @@ def test_prices_of_ones_own_go_first_whoever_serves_the_model() -> None:
         ({"input_cost_per_token": "1e-6"}, "$.input_cost_per_token: expected float"),
         ({"input_cost_per_token_flex": True}, "expected float"),
         ({"tiered_pricing": {}}, "$.tiered_pricing: expected array"),
+        ({}, "needs input_cost_per_token and output_cost_per_token too (0 where that is free)"),
+        ({"input_cost_per_token": 1e-6}, "needs output_cost_per_token too (0 where that is free)"),
+        ({"output_cost_per_token": 1e-6}, "needs input_cost_per_token too"),
+        ({"input_cost_per_token": 1e-6, "output_cost_per_token": None}, "needs output_cost_per_token too"),
+        ({"mode": "embedding"}, "needs input_cost_per_token too"),
+        ({"tiered_pricing": [{"range": [0, 9], "input_cost_per_token": 1e-6}]}, "needs output_cost_per_token too"),
     ],
 )
 def test_prices_of_ones_own_that_mean_nothing(entry: dict[str, Any], said: str) -> None:
@@ -295,7 +310,11 @@ def test_prices_of_ones_own_that_mean_nothing(entry: dict[str, Any], said: str) 
         ({"status": 429, "model": "other"}, Bill(None, None, "failed")),
         ({"prompt_tokens": None}, Bill(None, "m", "tokens_unknown")),
         ({"completion_tokens": None}, Bill(None, "m", "tokens_unknown")),
-        ({"completion_tokens": None, "error_class": "timeout"}, Bill(None, "m", "failed")),
+        ({"completion_tokens": None, "error_class": "timeout", "status": None}, Bill(None, "m", "failed")),
+        (
+            {"prompt_tokens": None, "error_class": "client_disconnected", "status": 200},
+            Bill(None, "m", "tokens_unknown"),
+        ),
         ({"completion_tokens": None, "route": "/v1/embeddings"}, Bill(0.002, "m", None)),
         ({"completion_tokens": None, "model": "embeds"}, Bill(0.002, "embeds", None)),
         ({"model": "seconds"}, Bill(None, "seconds", "not_priced_by_tokens")),
@@ -369,7 +388,7 @@ def test_the_version_is_that_of_the_content() -> None:
 
 BAD_FILES = {
     "no file": (None, "cannot be read: No such file or directory"),
-    "no JSON": (b"<html>", "not valid JSON"),
+    "no JSON": (b"<html>", "not valid JSON: invalid character"),
     "cut off": (b'{"m": {"input_cost_per_token": 1e-6', "not valid JSON"),
     "no object": (b"[1]", "$: expected object, got array"),
     "no map": (b'{"hello": 1}', "$.hello: expected litellm's price map"),

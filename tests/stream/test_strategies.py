@@ -417,6 +417,49 @@ def test_pareto_by_its_definition(points: list[tuple[float | None, float | None]
     ]
 
 
+@given(st.lists(st.tuples(scale, scale, st.floats(-1e-12, 1e-12), st.floats(-1e-12, 1e-12)), max_size=12))
+def test_the_last_digits_of_a_number_put_nothing_on_the_frontier(points: list[Any]) -> None:
+    nearly = [
+        (None if gain is None else gain * (1 + more), None if cost is None else cost * (1 + dearer))
+        for gain, cost, more, dearer in points
+    ]
+    assert pareto(nearly) == pareto([(gain, cost) for gain, cost, *_ in points])
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.floats(1e-9, 1e9))
+def test_of_two_that_cost_the_same_a_request_the_more_accurate_alone_is_on_the_frontier(
+    few: int, many: int, cost: float
+) -> None:
+    things: list[Thing] = []
+    for strategy, number in (("a", many), ("b", few)):
+        for place in range(number):
+            problem = f"{place}"
+            things += [
+                request(problem, cost, strategy=strategy),
+                judged(problem, float(strategy == "b"), strategy=strategy),
+            ]
+    found = strategies(ledger_of(things), "s")
+    on = {each["strategy"]: each["measures"]["dedicated_dollars"]["pareto"] for each in found["strategies"]}
+    assert on == {"a": False, "b": True}
+
+
+def test_the_latest_outcomes_that_judge_nothing_are_named_in_any_order() -> None:
+    things: list[Thing] = [request("A", 1.0, "1"), request("A", 1.0, "2", model="n")]
+    things += [judged("A", 1.0, minute, id=f"slip {minute}") for minute in range(12)]
+    things += [judged("B", 1.0, 5, strategy="greddy", id="i" * 300), judged("B", 0.0, 9, model="m")]
+    found = strategies(ledger_of(things), "s")
+    assert (found["ambiguous"], found["without_requests"]) == (12, 2)
+    assert found["unmatched"] == [
+        *(
+            {"reason": "ambiguous", "problem": "A", "strategy": None, "model": None, "id": f"slip {minute}"}
+            for minute in range(11, 1, -1)
+        ),
+        {"reason": "without_requests", "problem": "B", "strategy": None, "model": "m", "id": None},
+        {"reason": "without_requests", "problem": "B", "strategy": "greddy", "model": None, "id": "i" * 80},
+    ]
+    assert strategies(ledger_of(things[::-1]), "s")["unmatched"] == found["unmatched"]
+
+
 WILSON = [  # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
     (81, 263, 0.2553, 0.3662),
     (15, 148, 0.0624, 0.1605),

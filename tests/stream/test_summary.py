@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -188,6 +189,24 @@ def test_a_group_of_different_rows_names_none() -> None:
     (found,) = described(counted(request(), request("openai/curie"), request("openai/curie")))
     assert (found["table_row"], found["proxy_of"], found["provenance"]) == (None, None, "measured")
     assert (found["baseline"], found["baseline_missing"]) == (None, None)
+
+
+def test_the_watts_in_use(tmp_path: Path) -> None:
+    """Those of the one row that all requests have, or of the device where one's own go before them."""
+    path = tmp_path / "constants.json"
+    path.write_text('{"accelerators": {"a100-80gb": {"mean_watts": {"value": 200, "low": 100, "high": 300}}}}')
+    metrics, row = counted(request()), TABLES.row(STACK, "openai/davinci")
+    assert row is not None
+    assert row.watts is not None
+    (found,) = described(metrics)
+    told = {"prompt": row.watts.prompt, "output": row.watts.output, "source": row.watts.source}
+    assert found["cost"]["watts"] == {"dedicated": {**told, "interval": list(row.watts.interval)}, "served": None}
+    overview = Overview(load_tables(constants=path), metrics, Missing())  # type: ignore[arg-type]
+    (group,) = grouped(sums_of(metrics), ())
+    given = {"prompt": 200.0, "output": 200.0, "interval": [0.5, 1.5], "source": "given"}
+    assert overview.describe(group, STACK)["cost"]["watts"] == {"dedicated": given, "served": None}
+    (both,) = described(counted(request(), request("ai21/j1-jumbo")))
+    assert both["cost"]["watts"] is None
 
 
 def test_nothing_is_described_too() -> None:

@@ -20,6 +20,7 @@ from stream.prices import Bill
 from stream.recording import Recording
 from stream.whatif import MONTH_SECONDS, Question, what_if
 from stream.whatif_answer import Amount, Answered, WhatIf, WhatIfError, decode_what_if, encode_what_if
+from stream.whatif_notes import assumptions
 
 ROOT = Path(__file__).parents[2]
 EXTRACT = ROOT / "gateway" / "replay_data" / "azure_conv_extract.csv"
@@ -135,6 +136,23 @@ def test_costs_by_hand() -> None:
     assert found.dedicated.fleet.dollars.value == pytest.approx(0.001 * 3 * 4), "four accelerators for three seconds"
     pue = next(each for each in found.assumptions if "PUE" in each.what)
     assert (pue.value, pue.low, pue.high, pue.source) == (2.0, 1.0, 4.0, "a guess")
+
+
+def test_the_watts_told_are_those_in_use(tmp_path: Path) -> None:
+    """On another device than the row's they are the device's mean."""
+    path = tmp_path / "c.json"
+    path.write_text('{"stacks": {"h100-predicted": {"accelerator": "b200"}}}')
+    told = {}
+    for constants in (None, path):
+        tables = load_tables(stack="h100-predicted", constants=constants)
+        row = tables.row("h100-predicted", "llama-3.1-70b")
+        assert row is not None
+        assert row.watts is not None
+        found = [each for each in assumptions(tables, row) if each.what.startswith("watts per accelerator, ")]
+        told[constants] = {each.value for each in found}
+        assert len(found) == 4
+    assert row.watts.prompt in told[None]
+    assert told[path] == {tables.constants.accelerators["b200"].mean_watts.value}  # type: ignore[union-attr]
 
 
 def test_all_choices_are_worked_for_and_the_longest_is_waited_for() -> None:

@@ -348,6 +348,7 @@ HOSTILE = [
     None, b"", b"{", b"[]", b"null", b'{"problem":"p"}', b'{"id":"a","problem":""}', b'{"id":"\\ud800","problem":"p"}',
     b'{"id":"a","problem":"p","samples":0}', b'{"id":"a","problem":"p","stacks":{"s":[1e999]}}', b"[" * 100_000,
     b'{"id":"a","problem":"p","at":-1}', b'{"id":"a","problem":"%b"}' % (b"x" * 501), b"\xff",
+    b'{"problem":"p","correct":true,"recorded_at":"2999-01-01T00:00:00Z"}',
 ]  # fmt: skip
 
 
@@ -367,7 +368,9 @@ def test_records_that_are_none_are_counted_and_passed_over() -> None:
             problems._outcome(record(good[1], timestamp=timestamp))
         for offset in (1, 1, 2):
             problems._request(record(b'{"id":"","problem":"p"}', offset=offset))
-        assert [each.cells[0].requests for each in problems.ledger.each()] == [2], "a record without an id is one too"
+        assert [each.cells[0].requests for _, each in problems.ledger.each()] == [2], (
+            "a record without an id is one too"
+        )
         await problems.stop()
 
     run(scenario())
