@@ -1,7 +1,10 @@
 """What all tests share: how hard the laws are tried."""
 
+import gc
 import os
 import re
+import sys
+import warnings
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -33,6 +36,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         if "torch" not in reason:
             report.outcome, report.longrepr = "failed", f"{item.nodeid}: skipped in CI: {reason}"
     return report
+
+
+@pytest.fixture(autouse=True, scope="module")
+def collected() -> Iterator[None]:
+    """Collect what kafka-python left of a module's tests: sockets that never connected, which it does not close.
+
+    Else they would be found, and told of as warnings, whenever they are collected: in whatever test that happens to be.
+    """
+    yield
+    if "kafka" in sys.modules:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest.fixture(scope="session")

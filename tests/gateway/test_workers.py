@@ -246,9 +246,11 @@ def _bare(reply: RawReply) -> tuple[bytes, list[tuple[bytes, bytes]], bytes, str
 
 def test_own_paths_answer_byte_for_byte_as_one_process_does(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with GatewayProcess(data_dir=tmp_path / "one") as one, Workers(data_dir=tmp_path / "many") as many:
+        # Names of one length, as an answer may say where it looked.
+        async with GatewayProcess(data_dir=tmp_path / "solo") as one, Workers(data_dir=tmp_path / "many") as many:
             for single, relayed in zip(await _answers(one), await _answers(many), strict=True):
-                assert _bare(relayed) == _bare(single)
+                status, headers, body, framing = _bare(relayed)
+                assert (status, headers, body.replace(b"/many:", b"/solo:"), framing) == _bare(single)
             for _ in range(20):  # on connections kept open, too
                 async with RawClient(many.url) as client:
                     for target in ("/metrics", "/", "/health/live"):
