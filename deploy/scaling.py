@@ -11,16 +11,16 @@ TARGET = Path(__file__).resolve().parent / "SCALING.md"
 MEASURED = {
     "when": "2026-11-22, two shared cores",
     "worker_us": 125,  # `worker_cpu_us` of the bench's part `forwarding`
-    "count_us": 13,  # `control_cpu_us`, off
+    "count_us": 19,  # `control_cpu_us`, off
     "forward_us": 25,  # `control_cpu_us`, on less off
     "chunk_us": 35,  # tests/bench/gateway/bench.py, CPU us a chunk
     "open_kb": 25,
-    "stream_events": 39_000,  # the part `throughput`
-    "stream_single": 33_000,
+    "stream_events": 21_300,  # the part `throughput`
+    "stream_single": 19_600,
     "broker_us": 9,
     "log_bytes": 1_000,
     "input_bytes": 160,
-    "enriched_bytes": 105,
+    "enriched_bytes": 190,
     "window_bytes": 600,
     "learned_bytes": 14_500,
 }
