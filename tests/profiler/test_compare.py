@@ -7,19 +7,18 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.cli import main
 from profiler.compare import PAPER_MODELS, PAPER_STACKS, CompareError, bounds, compare, rows_of
 from profiler.compare_plot import DRAWN, figures
 from profiler.plot import COLOURS, Figure
 from profiler.trace import TraceError, read_trace
 from stream.coefficients import Tables, load_tables
 from stream.table_format import stack_to_json
+from tests.profiler.comparing import run, told
 
 ROOT = Path(__file__).parents[2]
 EXTRACT = ROOT / "gateway" / "replay_data" / "azure_conv_extract.csv"
@@ -37,18 +36,6 @@ ACCELERATORS = {
     "together/bloom": (8, 16),
 }
 DOLLARS = dict(zip(PAPER_STACKS, (4.096, 3.06), strict=True))
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    status = main(["compare", *arguments])
-    said = capsys.readouterr()
-    return status, said.out, said.err
-
-
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    status, out, err = run(capsys, "--json", *arguments)
-    assert (status, err) == (0, "")
-    return json.loads(out)
 
 
 # --- the paper's numbers

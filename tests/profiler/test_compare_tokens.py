@@ -3,18 +3,16 @@
 import csv
 import importlib.util
 import io
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-from profiler.cli import main
 from profiler.compare_tokens import Encoded, record, weigh
 from profiler.tokenizers import TokenizerError, cached_tokenizers, counter
 from stream.coefficients import load_tables
+from tests.profiler.comparing import run, told
 
 TABLES = load_tables()
 STACK = "h100-predicted"
@@ -71,18 +69,6 @@ def cached(folder: Path, repository: str, commits: dict[str, str], main: str | N
     if main is not None:
         (place / "refs").mkdir()
         (place / "refs" / "main").write_text(f"{main}\n")
-
-
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    status = main(["compare", *arguments])
-    said = capsys.readouterr()
-    return status, said.out, said.err
-
-
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    status, out, err = run(capsys, "--json", *arguments)
-    assert (status, err) == (0, "")
-    return json.loads(out)
 
 
 # --- numbers
