@@ -42,10 +42,19 @@ def workers(process: Process) -> list[int]:
     """The processes of a gateway that serve: they alone have an event log open, and not the totals."""
     found = []
     for pid in process.tree()[1:]:
-        with contextlib.suppress(OSError):
-            files = {file.readlink().name for file in Path(f"/proc/{pid}/fd").iterdir()}
-            if "stream.sqlite" not in files and any(re.fullmatch(r"events-\d+\.sqlite", name) for name in files):
-                found.append(pid)
+        files = open_files(pid)
+        if "stream.sqlite" not in files and any(re.fullmatch(r"events-\d+\.sqlite", name) for name in files):
+            found.append(pid)
+    return found
+
+
+def open_files(pid: int) -> set[str]:
+    """The names of the files that a process has open, but for those that it closes just now."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(file.readlink().name)
     return found
 
 
