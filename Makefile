@@ -33,6 +33,9 @@ prove: $(VENV)/.dev $(VENV)/.profiler bench-packages bench-peers
 	$(BIN)/python tests/prove/fuzz.py --seconds 120
 	$(BIN)/python tests/prove/denoise.py
 	$(BIN)/python tests/prove/flops.py
+	$(BIN)/python tests/prove/shapes.py
+	$(BIN)/python tests/prove/measure.py
+	$(BIN)/python tests/prove/probe.py
 	$(BIN)/python tests/prove/cluster.py
 	TRUECLOCK_THOROUGH=1 $(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/python tests/bench/gateway/start_memory.py
@@ -48,6 +51,9 @@ prove-short: $(VENV)/.dev $(VENV)/.profiler bench-packages
 	$(BIN)/python tests/prove/fuzz.py --short
 	$(BIN)/python tests/prove/denoise.py --short
 	$(BIN)/python tests/prove/flops.py --short
+	$(BIN)/python tests/prove/shapes.py --short
+	$(BIN)/python tests/prove/measure.py --short
+	$(BIN)/python tests/prove/probe.py --short
 	$(BIN)/python tests/prove/cluster.py --short
 	$(BIN)/python tests/bench/gateway/start_memory.py --short
 	$(BIN)/python tests/bench/stream/bench.py --short
@@ -78,7 +84,7 @@ $(VENV)/.cluster: pyproject.toml | $(VENV)/bin/python
 	touch $(VENV)/.base $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev,litellm,cluster]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,litellm,cluster,report]'
 	touch $(VENV)/.base $(VENV)/.cluster $@
 
 # torch and transformers, for the proofs with a real model server. `make test` never installs them.
@@ -102,9 +108,9 @@ tests/bench/cluster/build/quixstreams/.made:
 cluster-packages:
 	@tests/install-debian-packages $(KAFKA)
 test-packages:
-	@tests/install-debian-packages curl=curl chromium=chromium $(KAFKA)
+	@tests/install-debian-packages curl=curl chromium=chromium gcc=gcc $(KAFKA)
 bench-packages:
-	@tests/install-debian-packages curl=curl chromium=chromium nginx=nginx-light go=golang-go ss=iproute2 wrk=wrk $(KAFKA)
+	@tests/install-debian-packages curl=curl chromium=chromium g++=g++ nginx=nginx-light go=golang-go ss=iproute2 wrk=wrk $(KAFKA)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

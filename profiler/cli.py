@@ -17,8 +17,11 @@ from profiler import (
     estimate_command,
     fit_command,
     flops_command,
+    measure_command,
     plan_command,
     predict_command,
+    probe_command,
+    report_command,
     whatif_command,
 )
 from stream.command import Parser, add_version_option, run_quietly
@@ -27,15 +30,18 @@ __all__ = ["main"]
 
 _COMMANDS = (
     estimate_command,
+    measure_command,
     fit_command,
     crossval_command,
     plan_command,
     predict_command,
+    probe_command,
     check_command,
     convert_command,
     compare_command,
     flops_command,
     energy_command,
+    report_command,
     whatif_command,
 )
 

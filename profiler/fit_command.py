@@ -59,6 +59,7 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     # NumPy comes with these: only now, so that --help answers at once.
+    from profiler.fit_text import fit_lines
     from profiler.fitting import fit
     from profiler.samples import choose_hardware, read_samples
 
@@ -66,7 +67,7 @@ def _run(options: argparse.Namespace) -> int:
     described = _described(options, samples)
     alone = _alone(samples, str(options.samples))
     fitted = fit(alone, options.method)
-    print("\n".join(_report(fitted)))
+    print("\n".join(fit_lines(fitted)))
     if options.method != "paper":
         print("\n".join(_compared(alone)))
     for warning in _doubts(fitted):
@@ -139,41 +140,6 @@ def _alone(samples: Sequence["Measured"], file: str) -> list["Measured"]:
     if not alone:
         raise UsageError(f"{file}: no runs of batch size 1, which coefficients are of")
     return alone
-
-
-def _report(fitted: Sequence["Fitted"]) -> Iterator[str]:
-    from profiler.fitted import row_names
-
-    names = row_names([each.measured for each in fitted])
-    width = max(map(len, names), default=0)
-    yield f"{'':{width}}  {_HEAD}"
-    for name, each in zip(names, fitted, strict=True):
-        yield f"{name:{width}}  {_cells(each)}"
-    yield "R2 and errors are of T over all points; +-: 80 % of the truth lies so near"
-
-
-_HEAD = (
-    f"{'hardware':9}{'tp':>3}{'points':>7}{'R2':>8}{'median':>8}{'p95':>7}{'max':>7}"
-    f"{'beta, s':>11}{'+-':>7}{'gamma, s':>10}   F, s {'+-':>29}"
-)
-
-
-def _cells(fitted: "Fitted") -> str:
-    numbers, errors = fitted.coefficients, fitted.errors
-    first, last = numbers.prompt_seconds[0], numbers.prompt_seconds[-1]
-    course = f"{first:.4g} at {numbers.knots[0]:,} to {last:.4g} at {numbers.last_knot:,}"
-    return (
-        f"{fitted.measured.hardware:9}{fitted.measured.tensor:3}{errors.points:7}{errors.r2:8.4f}"
-        f"{errors.median:8.1%}{errors.p95:7.1%}{errors.largest:7.1%}{numbers.per_output_token:11.4g}"
-        f"{_spread(fitted, 'runtime_per_output_token'):>7}{numbers.context:10.2g}   {course:27}"
-        f"{_spread(fitted, 'runtime_for_prompt_tokens'):>7}"
-    )
-
-
-def _spread(fitted: "Fitted", name: str) -> str:
-    """How far the further end of an interval lies from the value."""
-    found = fitted.intervals.get(name)
-    return f"{max(1 - found[0], found[1] - 1):.1%}" if isinstance(found, list) else "-"
 
 
 def _compared(samples: Sequence["Measured"]) -> Iterator[str]:

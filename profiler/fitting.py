@@ -23,6 +23,7 @@ __all__ = [
     "FitFault",
     "Fitted",
     "elsewhere",
+    "enough",
     "fit",
     "fit_errors",
     "line_coefficients",
@@ -84,6 +85,14 @@ def fit(samples: Sequence[Measured], method: str = "posterior") -> tuple[Fitted,
         return tuple(_published(each) for each in samples)
     seen = [_seen(each) for each in samples]
     return tuple(row(learned, elsewhere(samples, each)) for each, learned in zip(samples, learn(seen), strict=True))
+
+
+def enough(measured: Measured) -> bool:
+    """Whether its runs can tell F and beta apart: `fit` takes it."""
+    try:
+        return bool(_seen(measured).parts)
+    except FitFault:
+        return False
 
 
 def row(learned: Learned, sizes: Floats) -> Fitted:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Hardware", "HardwareError", "LeftOut", "Of", "Part", "device_name", "hardware", "stacks"]
+__all__ = ["Hardware", "HardwareError", "LeftOut", "Of", "Part", "device_name", "hardware", "present", "stacks"]
 
 Of = Literal["model", "shape", "degree", "kernels"]
 """What was left out: a model; a model and its twins, those of nearly its shape; a tensor-parallel degree; kernels."""
@@ -147,6 +147,12 @@ def hardware(name: str) -> Hardware:
             " profiler predict takes a FILE.json that describes another device"
         )
     return found
+
+
+def present(device: str) -> Hardware | None:
+    """The stack of a present server on a device (h200, a100, a100-80gb); None where none is known."""
+    short = device.partition("-")[0]
+    return _stacks().get(f"{short}-present") or _stacks().get(short)
 
 
 def device_name(name: str) -> str | None:

@@ -24,13 +24,22 @@ _FIXED_OUTPUTS = (2, 4)
 FIXED_POINTS = _FIXED_SIZES + len(_FIXED_OUTPUTS)
 
 
-def plan(oracle: Oracle, points: Points, model: Measured, others: Sequence[Measured] = (), p95: float = 0.05) -> Plan:
+def plan(
+    oracle: Oracle,
+    points: Points,
+    model: Measured,
+    others: Sequence[Measured] = (),
+    p95: float = 0.05,
+    first: Sequence[int] = (),
+) -> Plan:
     """Make the runs that tell most, until 95 % of `points` are known to within `p95`, or all were made.
+
+    `first` are points (their numbers) that are run in any case, before all others.
 
     `model` says which it is (`unmeasured`); its runtimes, if it has any, are not looked at. `others` are measured
     models on the same hardware, if there are any: they make the first guess better, and so the runs fewer.
     """
-    return Planner.of(points, model, others).run(oracle, p95)
+    return Planner.of(points, model, others).run(oracle, p95, first)
 
 
 def unmeasured(hardware: str, model: str, architecture: Architecture | None = None, tensor: int = 1) -> Measured:
@@ -55,20 +64,21 @@ class Planner:
         blank = replace(model, prompt=points.prompt, output=points.output, seconds=unknown, batch=ones)
         return cls(points, blank, tuple(others), expect(blank, others))
 
-    def run(self, oracle: Oracle, p95: float) -> Plan:
-        """The runs that tell most."""
-        made, expected = self._start(oracle)
+    def run(self, oracle: Oracle, p95: float, first: Sequence[int] = ()) -> Plan:
+        """The runs that tell most, after those of `first`."""
+        made, expected = self._start(oracle, first)
         return adapt(oracle, self.points, expected, p95, made)
 
     def run_fixed(self, oracle: Oracle) -> Plan:
         """The fixed design instead, with the same expectation."""
-        made, expected = self._start(oracle)
+        made, expected = self._start(oracle, ())
         return follow(oracle, self.points, expected, fixed_design(self.points), made)
 
-    def _start(self, oracle: Oracle) -> tuple[list[tuple[int, float]], Expectation]:
+    def _start(self, oracle: Oracle, first: Sequence[int]) -> tuple[list[tuple[int, float]], Expectation]:
+        wanted = first if self.expected is not None else dict.fromkeys([*first, *scouts(self.points)])
+        made = [(index, oracle.read(*self.points.at(index))) for index in wanted]
         if self.expected is not None:
-            return [], self.expected
-        made = [(index, oracle.read(*self.points.at(index))) for index in scouts(self.points)]
+            return made, self.expected
         seen, seconds = (np.array(column) for column in zip(*made, strict=True))
         prompt, output = self.points.prompt[seen], self.points.output[seen]
         runs = replace(self.model, prompt=prompt, output=output, batch=np.ones_like(prompt), seconds=seconds)

@@ -62,6 +62,8 @@ SMOOTH, BENT = "smooth growth", "bent growth"
 """The names of growths."""
 
 _FEWEST_BENT = 5  # prompt sizes
+_TERMS = 5  # of a growth: a, b, c, beta and gamma
+_CLEAR = 9.0  # squares of standard deviations by which a gamma has to explain what else is misfit
 _BENDS = 12  # places at most (and as many between) at which a growth may bend
 
 
@@ -154,10 +156,11 @@ def growth(measured: Measured, bend: float = 0.0) -> Mean:
     prompt, output = measured.prompt.astype(np.float64), measured.output.astype(np.float64)
     further, tokens = output - 1, context_tokens(prompt, output)
     scale = max(1.0, float(tokens.max()))
-    course, (step, context) = _nearest(prompt, measured.seconds, further, tokens / scale, bend=bend)
-    if not step:  # few prompt sizes hardly tell beta and gamma apart: then it is beta
-        course, (step,) = _nearest(prompt, measured.seconds, further, bend=bend)
-        context = 0.0
+    course, (step, context), misfit = _nearest(prompt, measured.seconds, further, tokens / scale, bend=bend)
+    plain, (alone,), without = _nearest(prompt, measured.seconds, further, bend=bend)
+    # Few prompt sizes hardly tell beta and gamma apart, and noise alone makes some gamma: then it is beta.
+    if not step or without - misfit < _CLEAR * misfit / max(1, len(prompt) - _TERMS):
+        course, step, context = plain, alone, 0.0
 
     def seconds(sizes: Floats) -> Floats:
         total: Floats = course(sizes).sum(axis=1)
@@ -173,12 +176,15 @@ def growth(measured: Measured, bend: float = 0.0) -> Mean:
 
 def _nearest(
     prompt: Floats, seconds: Floats, *others: Floats, bend: float = 0.0
-) -> tuple[Callable[[Floats], Floats], list[float]]:
-    """Least squares of relative errors, none below 0: a, b p and c p^2 (columns), and the factors of `others`."""
+) -> tuple[Callable[[Floats], Floats], list[float], float]:
+    """Least squares of relative errors, none below 0: a, b p and c p^2 (columns), the factors of `others`, the misfit.
+
+    The misfit is the sum of the squares of relative errors.
+    """
     scale = float(prompt.max())
     beyond = np.maximum(prompt - bend, 0) / scale
     columns = np.column_stack([np.ones_like(prompt), beyond, (prompt / scale) ** 2, *others])
-    found, _ = nnls(columns / seconds[:, None], np.ones_like(seconds))
+    found, distance = nnls(columns / seconds[:, None], np.ones_like(seconds))
     # A course that starts at nothing could not be deviated from.
     a, b, c = max(float(found[0]), 0.05 * float(seconds.min())), float(found[1]), float(found[2])
 
@@ -186,7 +192,7 @@ def _nearest(
         share = sizes / scale
         return np.stack([np.full_like(share, a), b * np.maximum(sizes - bend, 0) / scale, c * share**2], axis=1)
 
-    return parts, [float(each) for each in found[3:]]
+    return parts, [float(each) for each in found[3:]], float(distance) ** 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,59 +1,44 @@
 """The answer of `stream whatif` for people: words and tables, as Markdown or as one HTML page with plots."""
 
-import html
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import NamedTuple
 
+from profiler.document import Block, Heading, Points, Table, Text, as_html, as_markdown, markdown_text
 from profiler.plot import Figure, Series, page
 from stream.cost import JOULES_PER_KWH
 from stream.labels import clean_label
 from stream.whatif_answer import Amount, Amounts, Answered, Fleet, Grown, Spread, WhatIf
 
-__all__ = ["html_report", "markdown_report"]
+__all__ = ["conclusion", "html_report", "markdown_report", "report_parts"]
 
 _HOUR = 3600.0
 _KILO = 1000.0
 _UNKNOWN = "-"
 _LEAST = 0.001  # smaller amounts are written with an exponent
 
-_MARKDOWN = str.maketrans({**{sign: f"\\{sign}" for sign in r"\|*_`[~"}, "&": "&amp;", "<": "&lt;", "\n": " "})
-
-
-class _Heading(NamedTuple):
-    text: str
-
-
-class _Text(NamedTuple):
-    text: str
-
-
-class _Points(NamedTuple):
-    texts: Sequence[str]
-
-
-class _Table(NamedTuple):
-    """Rows of cells; the first cell of each is its name, the others are numbers, but for the last one of `sourced`."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    sourced: bool = False
-
-
-_Block = _Heading | _Text | _Points | _Table
-
 
 def markdown_report(answer: WhatIf) -> str:
     """A Markdown document, whose tables are those of GitHub."""
     blocks = [*_findings(answer), *_growth(answer), *_grounds(answer)]
-    return "\n\n".join([f"# {_title(answer).translate(_MARKDOWN)}", *map(_as_markdown, blocks)]) + "\n"
+    return "\n\n".join([f"# {markdown_text(_title(answer))}", *map(as_markdown, blocks)]) + "\n"
 
 
 def html_report(answer: WhatIf) -> str:
     """One HTML file that needs nothing else, with a plot of the growth if there is any."""
-    before = "".join(map(_as_html, [*_findings(answer), *_growth(answer)]))
-    after = "".join(map(_as_html, _grounds(answer)))
+    before = "".join(map(as_html, [*_findings(answer), *_growth(answer)]))
+    after = "".join(map(as_html, _grounds(answer)))
     return page(_figures(answer), _title(answer), before=before, after=after)
+
+
+def report_parts(answer: WhatIf) -> Iterator[Block | Figure]:
+    """What it says, its plots in their place, as parts of a document."""
+    yield from (*_findings(answer), *_growth(answer), *_figures(answer), *_grounds(answer))
+
+
+def conclusion(answer: WhatIf) -> str:
+    """What it says, in a sentence: of requests served together where that is known, else one at a time."""
+    name, side = list(_sides(answer))[-1]
+    return f"On {clean_label(answer.stack)}, {name}: {_conclusion(answer, side)}"
 
 
 def _title(answer: WhatIf) -> str:
@@ -63,12 +48,12 @@ def _title(answer: WhatIf) -> str:
 # --- what it says
 
 
-def _findings(answer: WhatIf) -> Iterator[_Block]:
-    yield _Text(_what(answer))
+def _findings(answer: WhatIf) -> Iterator[Block]:
+    yield Text(_what(answer))
     for name, side in _sides(answer):
-        yield _Text(f"{name[0].upper()}{name[1:]}: {_conclusion(answer, side)}")
+        yield Text(f"{name[0].upper()}{name[1:]}: {_conclusion(answer, side)}")
     heads = [name for name, _ in _sides(answer)]
-    yield _Table(["", *heads], list(_rows(answer)))
+    yield Table(["", *heads], list(_rows(answer)))
 
 
 def _what(answer: WhatIf) -> str:
@@ -147,14 +132,14 @@ def _measure(name: str, amounts: Amounts) -> str:
     return _band(amount and _times(amount, 1 / unit))
 
 
-def _growth(answer: WhatIf) -> Iterator[_Block]:
+def _growth(answer: WhatIf) -> Iterator[Block]:
     if not answer.months or answer.growth is None:
         return
-    yield _Heading(f"With {answer.growth:+.0%} requests a month")
-    yield _Text("A month is as if the recording went on day and night, its requests coming so many times faster.")
+    yield Heading(f"With {answer.growth:+.0%} requests a month")
+    yield Text("A month is as if the recording went on day and night, its requests coming so many times faster.")
     for name, grown in _grown(answer):
         head = [name, "requests a month", "accelerators", "rent a month", "work a month", "energy, kWh", "CO2e, kg"]
-        yield _Table(head, [_month(*each) for each in grown])
+        yield Table(head, [_month(*each) for each in grown])
 
 
 def _grown(answer: WhatIf) -> Iterator[tuple[str, list[tuple[int, float, Grown]]]]:
@@ -176,17 +161,17 @@ def _month(month: int, requests: float, grown: Grown) -> Sequence[str]:
     ]
 
 
-def _grounds(answer: WhatIf) -> Iterator[_Block]:
-    yield _Heading("What to know of it")
-    yield _Points(answer.notes)
+def _grounds(answer: WhatIf) -> Iterator[Block]:
+    yield Heading("What to know of it")
+    yield Points(answer.notes)
     if answer.left_out:
         left = ", ".join(f"{clean_label(reason)} {number:,}" for reason, number in answer.left_out.items())
-        yield _Text(f"Left out: {left}.")
-    yield _Heading("What it stands on")
+        yield Text(f"Left out: {left}.")
+    yield Heading("What it stands on")
     rows = [[each.what, _band(Amount(each.value, each.low, each.high)), each.source] for each in answer.assumptions]
-    yield _Table(["constant", "value (range)", "source"], rows, sourced=True)
+    yield Table(["constant", "value (range)", "source"], rows, sourced=True)
     version = f"{answer.row} of {answer.stack}, coefficient tables {answer.table_version}"
-    yield _Text(f"Numbers in brackets are bands. Coefficients: {clean_label(version)}.")
+    yield Text(f"Numbers in brackets are bands. Coefficients: {clean_label(version)}.")
 
 
 def _figures(answer: WhatIf) -> Iterator[Figure]:
@@ -261,31 +246,3 @@ def _duration(time: timedelta) -> str:
         if minutes >= 2 * length:
             return f"{_number(minutes / length)} {unit}"
     return f"{_number(minutes)} minutes"
-
-
-def _as_markdown(block: _Block) -> str:
-    if isinstance(block, _Table):
-        sides = ["---", *("---:" for _ in block.head[1:])]
-        if block.sourced:
-            sides[-1] = "---"
-        lines = [block.head, sides, *block.rows]
-        return "\n".join(f"| {' | '.join(_cells(line))} |" for line in lines)
-    if isinstance(block, _Points):
-        return "\n".join(f"- {text.translate(_MARKDOWN)}" for text in block.texts)
-    return f"{'## ' if isinstance(block, _Heading) else ''}{block.text.translate(_MARKDOWN)}"
-
-
-def _cells(line: Iterable[str]) -> Iterator[str]:
-    return (cell.translate(_MARKDOWN) for cell in line)
-
-
-def _as_html(block: _Block) -> str:
-    if isinstance(block, _Table):
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in block.head)
-        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in block.rows)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    if isinstance(block, _Points):
-        return f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in block.texts)}</ul>"
-    tag = "h2" if isinstance(block, _Heading) else "p"
-    return f"<{tag}>{html.escape(block.text)}</{tag}>"

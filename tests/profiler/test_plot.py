@@ -83,6 +83,30 @@ def test_a_series_needs_a_place_for_every_value() -> None:
         page([Figure("f", [1, 2], [Series("s", [1])])])
 
 
+def test_what_a_legend_tells() -> None:
+    curves = [
+        Series("fit", [1, 2], [0.5, 1], [2, 3], colour=1),
+        Series("fit, measured", [1, None], points=True, colour=1),
+        Series("fit, measured", [1, 2], points=True, colour=2),
+        Series("one", [None, 2], points=True, beside=True),
+        Series("listed", [1, 2], drawn=False),
+        Series("empty", [None, float("nan")], [1, 1], [2, 2]),
+    ]
+    (figure,) = held(page([Figure("f", [1, 2], curves)]))
+    told = [(each["label"], each["told"]) for each in figure["series"]]
+    assert told == [
+        ("fit, high", False),
+        ("fit, low", False),
+        ("fit", True),
+        ("fit, measured", False),
+        ("fit, measured", True),
+        ("one", False),
+        ("listed", False),
+    ], "what has no value is nowhere"
+    assert [each["colour"] for each in figure["series"]] == [1, 1, 1, 1, 2, 3, 4]
+    assert len(figure["data"]) == 1 + len(figure["series"])
+
+
 def test_figures_of_one_scale_share_their_axis() -> None:
     low, high = Series("low", [1, 2], [0.5, 1], [2, 3]), Series("high", [90, 100])
     only_listed = Series("listed", [1e6, 1e7], drawn=False)
@@ -176,6 +200,94 @@ def test_a_legend_has_values_only_where_the_pointer_is(browser: Chromium, tmp_pa
                 True,
             ]
             assert shown.problems == []
+
+    run(scenario())
+
+
+def test_a_line_and_its_points_come_and_go_together(browser: Chromium, tmp_path: Path) -> None:
+    curves = [Series("fit", [1, 2], [0.5, 1], [2, 3], colour=1), Series("fit, measured", [1, 2], points=True, colour=1)]
+    write_page(tmp_path / "plot.html", [Figure("f", [1, 2], [*curves, Series("other", [3, 3])])])
+
+    async def scenario() -> None:
+        async with browser.page((tmp_path / "plot.html").as_uri(), width=1400) as shown:
+            await shown.wait("document.documentElement.dataset.drawn === '1'")
+            assert await shown.run(f"{LEGEND}.map(row => row.innerText.trim())") == ["fit", "other"]
+            await shown.run("charts[0].plot.setSeries(3, {show: false})")
+            visible = "charts[0].plot.series.map(each => each.show)"
+            assert await shown.run(visible) == [True, False, False, False, False, True]
+
+    run(scenario())
+
+
+def test_on_a_narrow_screen_names_are_shorter(browser: Chromium, tmp_path: Path) -> None:
+    names = [
+        "somebody/a-name",
+        "somebody-elses/model-with-a-long-name",
+        "nobody/one-that-is-too-long-without-its-owner-too",
+    ]
+    figure = Figure("f", [0, 1, 2], [Series("s", [1, 2, 3], points=True)], names=names)
+    write_page(tmp_path / "plot.html", [figure])
+    shown_names = "charts[0].plot.axes[0].values(charts[0].plot)"
+
+    async def scenario() -> None:
+        async with browser.page((tmp_path / "plot.html").as_uri(), width=1400) as shown:
+            await shown.wait("document.documentElement.dataset.drawn === '1'")
+            assert await shown.run(shown_names) == names
+            await shown.size(400)
+            await shown.wait("charts[0].plot.width < 400")
+            _, second, third = await shown.run(shown_names)
+            assert second == "model-with-a-long-name"
+            assert third.startswith("one-that-is-too-long")
+            assert third.endswith("…")
+
+    run(scenario())
+
+
+INKED = """(text => {
+  const own = CanvasRenderingContext2D.prototype.fillText;
+  window.inked = [];
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    window.inked.push([text, x, y - 6, x + this.measureText(text).width, y + 6]);
+    return own.apply(this, arguments);
+  };
+})()"""
+
+
+def test_names_stand_beside_their_points_and_not_on_each_other(browser: Chromium, tmp_path: Path) -> None:
+    near = [(1.0, 2.0), (1.01, 2.01), (1.02, 1.99), (1.0, 1.98), (9.9, 3.0)]
+    points = [Series(f"a long name {i}", [y], points=True, x=[x], beside=True) for i, (x, y) in enumerate(near)]
+    figure = Figure("f", [], [*points, Series("front", [1, 3], x=[1, 9])], from_zero=False)
+    write_page(tmp_path / "plot.html", [figure])
+
+    async def scenario() -> None:
+        page = browser.page((tmp_path / "plot.html").as_uri(), width=900, before=INKED)
+        async with page as shown:
+            await shown.wait("document.documentElement.dataset.drawn === '1'")
+            names = await shown.run("inked.filter(each => each[0].startsWith('a long'))")
+            assert sorted(name for name, *_ in names) == [each.label for each in points]
+            for place, (_, left, top, right, bottom) in enumerate(names):
+                assert right <= await shown.run("document.querySelector('canvas').width")
+                for _, *other in names[:place]:
+                    assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+            assert await shown.run(f"{LEGEND}.map(row => row.innerText.trim())") == ["front"]
+            assert await shown.run("charts[0].plot.scales.y.min > 0.5")
+
+    run(scenario())
+
+
+def test_logarithmic_axes_have_as_many_numbers_as_there_is_room(browser: Chromium, tmp_path: Path) -> None:
+    wide = Figure("wide", [1e-5, 1e14], [Series("s", [1, 1])], log_x=True)
+    narrow = Figure("narrow", [0.06, 0.7], [Series("s", [1, 1])], log_x=True)
+    write_page(tmp_path / "plot.html", [wide, narrow])
+    numbers = "inked.map(each => each[0]).filter(text => /\\d/.test(text))"
+
+    async def scenario() -> None:
+        page = browser.page((tmp_path / "plot.html").as_uri(), width=1400, before=INKED)
+        async with page as shown:
+            await shown.wait("document.documentElement.dataset.drawn === '2'")
+            said = await shown.run(numbers)
+            assert {"10⁻⁵", "0.001", "1", "1,000", "10¹⁴", "0.1", "0.2", "0.5"} <= set(said)
+            assert not any("e" in each for each in said)
 
     run(scenario())
 

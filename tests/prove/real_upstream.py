@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.prove.proving import ENV, ROOT, events_of
+from tests.prove.proving import ENV, ROOT, ProofError, events_of
 
 START_SECONDS = 120.0
 WAIT_SECONDS = 20.0
@@ -44,7 +42,7 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while not (found := re.search(r"http://127\.0\.0\.1:\d+(?=\D)", self.output())):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"{self.command} does not start:\n{self.output()}")
+                raise ProofError(f"{self.command} does not start:\n{self.output()}")
             time.sleep(0.05)
         self.url = found[0]
 

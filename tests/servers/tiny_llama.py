@@ -21,11 +21,11 @@ TEMPLATE = (
 )
 
 
-def build(directory: Path) -> None:
-    """Write model and tokenizer into `directory`."""
+def build(directory: Path, **larger: int) -> None:
+    """Write model and tokenizer into `directory`; `larger` are numbers of its config that are others."""
     tokenizer = _tokenizer()
     tokenizer.save_pretrained(directory)
-    _model(tokenizer).save_pretrained(directory)
+    _model(tokenizer, larger).save_pretrained(directory)
 
 
 def _tokenizer() -> Any:
@@ -47,7 +47,7 @@ def _tokenizer() -> Any:
     return tokenizer
 
 
-def _model(tokenizer: Any) -> Any:
+def _model(tokenizer: Any, larger: dict[str, int]) -> Any:
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -57,15 +57,13 @@ def _model(tokenizer: Any) -> Any:
         "pad_token_id": tokenizer.pad_token_id,
     }
     torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, **larger}
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=False,
+        **shape,
         **tokens,
     )
     model = LlamaForCausalLM(config)

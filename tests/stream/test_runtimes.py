@@ -26,6 +26,7 @@ from tests.kafka_topics import New, create_topic, read_topic, write
 from tests.worker_process import WorkerProcess
 
 HERE = Path(__file__).parent
+SCENARIO_MODELS = {"openai/davinci", "openai/curie", "ai21/j1-jumbo", "ai21/j1-large", "gooseai/gpt-j-6b"}
 Counts = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -128,13 +129,14 @@ def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
 
 def golden() -> Iterator[bytes]:
     """The scenarios of black-box APIs, as users would write them down; and as a gateway writes some."""
-    with (HERE.parent / "golden" / "api_scenarios.csv").open() as file:
-        for number, row in enumerate(csv.DictReader(file)):
+    with (HERE.parents[1] / "profiler" / "samples" / "api-scenarios.csv").open() as file:
+        known = [row for row in csv.DictReader(file) if row["prompt_tokens"] and row["model"] in SCENARIO_MODELS]
+        for number, row in enumerate(known):
             tokens = {
-                "prompt_tokens": round(float(row["num_tokens_in_prompt"])),
-                "completion_tokens": round(float(row["num_output_tokens"])),
+                "prompt_tokens": round(float(row["prompt_tokens"])),
+                "completion_tokens": round(float(row["output_tokens"])),
             }
-            raw = float(row["inference_runtime"])
+            raw = float(row["raw_seconds"])
             short = {"id": f"golden-{number}", "model": row["model"], **tokens, "duration_seconds": raw}
             yield json.dumps(short).encode()
             if number % 5 == 0:
