@@ -369,12 +369,16 @@ def tokens(config: dict[str, Any], *, compiled: bool) -> list[int]:
     for prompt in (1, 20, 60):
         given = torch.randint(config["vocab_size"], (1, prompt), generator=luck)
         with torch.inference_mode():
-            step = machine._step(prompt + 40)
+            if not compiled:
+                made = machine.model.generate(given, max_new_tokens=40, do_sample=False)
+                found += made[0, prompt:].tolist()
+                continue
+            step: Any = machine._runner(prompt + 40)
             step.prepare(given)
-            step.first(given)
+            step._first(given)
             found.append(int(step.token))
             for _ in range(39):
-                step.further()
+                step._further()
                 found.append(int(step.token))
     machine.close()
     return found
