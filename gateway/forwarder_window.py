@@ -57,11 +57,15 @@ class _Sent:
     outcome: Outcome
     size: int = 0
     future: Any = None
-    """kafka-python's; None where nothing had to be sent"""
+    """kafka-python's; None where nothing had to be sent, or the producer did not take it"""
+    refused: bool = False
+    """by the producer itself, which is no broker's answer: it is not done"""
 
     @property
     def done(self) -> bool:
-        return self.future is None or (self.future.is_done and self.future.exception is None)
+        if self.future is None:
+            return not self.refused
+        return bool(self.future.is_done and self.future.exception is None)
 
 
 class _Id(msgspec.Struct):
@@ -118,7 +122,9 @@ class Window:
         return max(self._sent[0].at, self._settled_at) if self._sent else self._clock()
 
     def send(self, outgoing: Outgoing) -> None:
-        """Give a record to the producer. What goes wrong shows in `settled`."""
+        """Give a record to the producer. What goes wrong shows in `settled`; after that nothing more is taken."""
+        if self._failed is not None:
+            return
         sent = _Sent(outgoing, self._clock(), self._outcome(outgoing))
         self._sent.append(sent)
         if outgoing.packed is None or sent.outcome == "lost":
@@ -129,6 +135,7 @@ class Window:
         try:
             sent.future = self._producer.send(self._topic_of(outgoing), value, outgoing.packed.key, headers)
         except self._failures as error:
+            sent.refused = True
             self._fail(sent, error)
         else:
             sent.future.add_both(self._answered, sent)
