@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ADDRESS ?= .demo-address
 
-.PHONY: demo run cluster example test lint prove prove-short bench bench-cluster bench-peers clean
+.PHONY: demo run cluster example test lint dashboards prove prove-short bench bench-cluster bench-peers clean
 
 demo: $(VENV)/.base
 	exec $(BIN)/gateway demo --address-file $(ADDRESS) $(DEMO)
@@ -27,7 +27,7 @@ test: $(VENV)/.dev test-packages
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST)
 
 # The long proofs: kills, disconnects, fuzz, the denoiser's judge, a real model server, benches against peers.
-prove: $(VENV)/.dev $(VENV)/.profiler bench-packages bench-peers
+prove: $(VENV)/.dev $(VENV)/.profiler prove-packages bench-peers
 	$(BIN)/python tests/prove/kill.py
 	$(BIN)/python tests/prove/disconnect.py
 	$(BIN)/python tests/prove/fuzz.py --seconds 120
@@ -37,6 +37,7 @@ prove: $(VENV)/.dev $(VENV)/.profiler bench-packages bench-peers
 	$(BIN)/python tests/prove/measure.py
 	$(BIN)/python tests/prove/probe.py
 	$(BIN)/python tests/prove/cluster.py
+	$(BIN)/python tests/prove/image.py
 	TRUECLOCK_THOROUGH=1 $(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/python tests/bench/gateway/start_memory.py
 	$(BIN)/python tests/bench/stream/bench.py
@@ -97,6 +98,7 @@ tests/bench/gateway/build/litellm/.made:
 	tests/bench/gateway/build/litellm/bin/python -m pip install --quiet 'litellm[proxy]==1.106.2'
 	touch $@
 
+SYSTEMD := systemd-analyze=systemd nsenter=util-linux
 KAFKA := java=default-jre-headless mvn=maven
 
 tests/bench/cluster/build/quixstreams/.made:
@@ -104,13 +106,19 @@ tests/bench/cluster/build/quixstreams/.made:
 	tests/bench/cluster/build/quixstreams/bin/python -m pip install --quiet 'quixstreams==3.28.1' msgspec
 	touch $@
 
-.PHONY: cluster-packages test-packages bench-packages
+.PHONY: cluster-packages test-packages bench-packages prove-packages
 cluster-packages:
 	@tests/install-debian-packages $(KAFKA)
 test-packages:
-	@tests/install-debian-packages curl=curl chromium=chromium gcc=gcc $(KAFKA)
+	@tests/install-debian-packages curl=curl chromium=chromium gcc=gcc nginx=nginx-light openssl=openssl prometheus=prometheus $(SYSTEMD) $(KAFKA)
 bench-packages:
 	@tests/install-debian-packages curl=curl chromium=chromium g++=g++ nginx=nginx-light go=golang-go ss=iproute2 wrk=wrk $(KAFKA)
+prove-packages: bench-packages
+	@tests/install-debian-packages buildah=buildah mmdebstrap=mmdebstrap
+
+# What lies in grafana/dashboards and grafana/rules is written by this, and compared by the tests.
+dashboards: $(VENV)/.dev
+	$(BIN)/python -m grafana.generate $(DASHBOARDS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

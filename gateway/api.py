@@ -16,6 +16,7 @@ from gateway.control import Control
 from gateway.explain import explain_json
 from gateway.refusal import Refusal
 from gateway.turns import Turns
+from stream.coefficients import Tables
 from stream.events import EnrichedEvent, StackView, encode_enriched, plain
 from stream.quantiles import Spread
 from stream.query import Query, QueryError, moment
@@ -49,7 +50,7 @@ class Api:
     def __init__(self, control: Control, notes: Callable[[], Mapping[str, Any]] | None) -> None:
         self._control = control
         self._stream = control.stream
-        self._overview = Overview(control.stream.tables, control.stream.metrics, control.stream.denoiser)
+        self._latest_overview = self._overview_of(control.stream.tables)
         self._comparisons = Comparisons(control.stream.ledger)
         self._notes = notes
         self._answers = {
@@ -59,6 +60,16 @@ class Api:
             "strategies": (self._strategies, ("stack", "human_dollars")),
         }
         self.address = ""
+
+    @property
+    def _overview(self) -> Overview:
+        """That of the tables in use. An answer that is put together in several turns takes it once."""
+        if self._latest_overview.tables is not self._stream.tables:
+            self._latest_overview = self._overview_of(self._stream.tables)
+        return self._latest_overview
+
+    def _overview_of(self, tables: Tables) -> Overview:
+        return Overview(tables, self._stream.metrics, self._stream.denoiser)
 
     async def answer(self, path: str, query: str) -> bytes | None:
         """Answer a path below PREFIX, as JSON; None for one that is not here; raises Refusal."""
@@ -80,13 +91,13 @@ class Api:
         return None
 
     async def _summary(self, asked: Query) -> bytes:
-        turns = Turns()
+        turns, overview = Turns(), self._overview
         since, pairs, overhead = await self._counted(asked, turns)
         total = next(iter(grouped(pairs, ())), Group({}, Sums(), []))
         await turns.pause()
         groups = []
         for group in grouped(pairs, asked.by) if asked.by else ():
-            groups.append(self._overview.describe(group, asked.stack))
+            groups.append(overview.describe(group, asked.stack))
             await turns.pause()
         return _encode(
             {
@@ -94,9 +105,9 @@ class Api:
                 "until": moment(asked.now),
                 "by": asked.by,
                 "stack": asked.stack,
-                "stacks": self._overview.stacks(total.sums),
-                "constants": self._overview.constants(asked.stack),
-                "total": self._overview.describe(total, asked.stack),
+                "stacks": overview.stacks(total.sums),
+                "constants": overview.constants(asked.stack),
+                "total": overview.describe(total, asked.stack),
                 "groups": groups,
                 "gateway_overhead": overhead.summary(),
                 **self._gateway(asked.stack),
@@ -109,6 +120,7 @@ class Api:
             "recent": [_brief(event, stack) for event in reversed(self._stream.recent)],
             "in_flight": self._control.active(),
             "log": self._control.log_status(),
+            "configuration": {"failing": self._control.reloads().failing},
             "problems": {"held": self._stream.ledger.problems, "outcomes": self._stream.outcomes.row},
             "address": self.address,
             "version": self._control.version,
@@ -160,13 +172,13 @@ class Api:
         return await self._comparisons.answer(asked.stack, asked.amount("human_dollars"))
 
     async def _requests(self, asked: Query) -> bytes:
-        requests, turns = self._stream.requests, Turns()
+        requests, overview, turns = self._stream.requests, self._overview, Turns()
         after = asked.number("after", 0, 0, 10**18)
         limit = asked.number("limit", _MOST_REQUESTS, 1, _MOST_REQUESTS)
         head = {"next": requests.next, "stack": asked.stack}
         columns = requests.columns(asked.stack, after, limit, asked.since or 0.0)
         await turns.pause()
-        columns["provenance"] = self._overview.provenances(columns, asked.stack)
+        columns["provenance"] = overview.provenances(columns, asked.stack)
         encoded = [_encode(head)[:-1]]
         for name, column in columns.items():
             encoded.append(_encode(name) + b":" + _encode(column))

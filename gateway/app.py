@@ -9,11 +9,12 @@ from gateway.front import Front
 from gateway.guard import Guard
 from gateway.headers import Callers, load_salt
 from gateway.listening import Servers
-from gateway.log import LogWriter, Retention
+from gateway.log import LogWriter
 from gateway.own_paths import OwnPaths
 from gateway.proxy import Proxy
+from gateway.reload import Loaded
 from gateway.settings import Settings
-from gateway.unused_logs import worker_log
+from gateway.unused_logs import worker_log, worker_retention
 
 __all__ = ["Gateway", "Settings"]
 
@@ -33,15 +34,16 @@ class Gateway:
             self._opened = opened.pop_all()
 
     async def _open(self, opened: AsyncExitStack) -> None:
-        settings, config = self.settings, self.settings.config
+        settings, config, watch = self.settings, self.settings.config, self.settings.watch
         opened.enter_context(lock_data_dir(settings.data_dir))
-        retention = Retention(config.retention_days, config.retention_bytes)
-        log = opened.enter_context(closing(LogWriter(worker_log(settings.data_dir, 0), retention)))
+        log = opened.enter_context(closing(LogWriter(worker_log(settings.data_dir, 0), worker_retention(config))))
         callers = Callers(load_salt(settings.data_dir), config.callers)
-        self.proxy = Proxy(config, log, callers, settings.source)
+        self.log, self.proxy = log, Proxy(config, log, callers, settings.source)
         opened.push_async_callback(self.proxy.close)
         status = WorkerStatus(lambda: self.proxy.active, lambda: log.counts)
         self.control, own = await open_control(opened, settings, [status])
+        if watch is not None:
+            self.control.follow_reloads(lambda: watch.reloads)
         opened.push_async_callback(self._servers.close)
         await self._bind(own)
 
@@ -54,6 +56,12 @@ class Gateway:
         if apart is not None:
             admin = Front(None, own, Guard(apart[0], settings.allowed_hosts))
             self.admin_url = await self._servers.listen(admin.handle, *apart)
+
+    def use(self, loaded: Loaded) -> None:
+        """Serve by another configuration from the next request on."""
+        self.log.retention = worker_retention(loaded.config)
+        self.proxy.use(loaded.config)
+        self.control.use(loaded.config, loaded.tables, loaded.packed)
 
     async def close(self) -> None:
         """Stop accepting, let requests in flight finish within the grace time, write what is left."""

@@ -20,11 +20,12 @@ from types import FrameType
 from typing import NoReturn, Self
 
 from gateway.settings import StartError
+from stream.stopping import Terminal
 
 __all__ = ["Child", "Children"]
 
 _ASKING = (signal.SIGTERM, signal.SIGINT)
-_SIGNALS = (*_ASKING, signal.SIGCHLD)
+_SIGNALS = (*_ASKING, signal.SIGHUP, signal.SIGCHLD)
 _STEADY_SECONDS = 5.0
 """A process that ended sooner may well do so again."""
 _TOLD = 3  # ends in a row, each soon, that get a line of their own
@@ -46,6 +47,8 @@ class Child:
     process: int = field(default=0, init=False)
     ready: bool = field(default=False, init=False)
     fault: str = field(default="", init=False)
+    spent: float = field(default=0.0, init=False)
+    """CPU seconds of its processes that have ended"""
     _started: float = field(default=0.0, init=False)
     _soon: int = field(default=0, init=False)
     due: float | None = field(default=None, init=False)
@@ -81,6 +84,9 @@ class Children:
         self._children = children
         self._ended = ended
         self._asked = False
+        self._terminal = Terminal()
+        self._looking = False
+        """whether files are to be read, as SIGHUP asks for"""
         self._started = False
         self._ending = False
         self._unread = b""
@@ -94,10 +100,13 @@ class Children:
             for end in (self._woken, self._waking):
                 end.setblocking(False)
             os.set_blocking(self._reports, False)
-            opened.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(self._waking.fileno()))
+            opened.callback(
+                signal.set_wakeup_fd, signal.set_wakeup_fd(self._waking.fileno(), warn_on_full_buffer=False)
+            )
             for number in _SIGNALS:
                 handler = self._ask if number in _ASKING else _nothing
                 opened.callback(signal.signal, number, signal.signal(number, handler))
+            signal.signal(signal.SIGHUP, self._look)
             self._opened = opened.pop_all()
         return self
 
@@ -116,10 +125,12 @@ class Children:
         self._started = True
         return not self._asked
 
-    def watch(self) -> None:
-        """Replace what ends, until SIGTERM or SIGINT."""
+    def watch(self, look: Callable[[bool], None], seconds: float) -> None:
+        """Replace what ends, until SIGTERM or SIGINT; `look` every so many seconds, and where SIGHUP asks for it."""
         while not self._asked:
-            self._wait()
+            self._wait(seconds)
+            asked, self._looking = self._looking, False
+            look(asked)
 
     def end(self, seconds: float) -> None:
         """Wait until all have ended, as they were told to; kill those that have not in time."""
@@ -147,6 +158,13 @@ class Children:
             os.kill(os.getpid(), number)
         self._asked = True
 
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        """SIGHUP: somebody asks to have the files read, or the terminal is gone."""
+        if not self._terminal.is_gone():
+            self._looking = True
+        elif not self._asked:  # the shell may send it too
+            self._ask(number, frame)
+
     def _fork(self, child: Child) -> None:
         gc.freeze()  # or collections in the children would copy the pages that they share
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -168,7 +186,7 @@ class Children:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in _ASKING:
+            for number in (*_ASKING, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -210,8 +228,9 @@ class Children:
         ended = []
         for child in self._children:
             if child.process:
-                process, status = os.waitpid(child.process, os.WNOHANG)
+                process, status, usage = os.wait4(child.process, os.WNOHANG)
                 if process:
+                    child.spent += usage.ru_utime + usage.ru_stime
                     ended.append((child, os.waitstatus_to_exitcode(status)))
         return ended
 

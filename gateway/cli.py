@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.kafka_options import add_forwarding_options
+from gateway.otlp_options import add_otlp_option
 from stream.coefficients import DEFAULT_STACK
 from stream.command import (
     Parser,
@@ -21,7 +23,7 @@ from stream.hosts import is_address
 
 _RUN_WHAT = """\
 Pass LLM traffic on, byte for byte, and record one event a request. Runs until SIGTERM or Ctrl-C; requests in
-flight then have 30 seconds to finish. Its first line says where it is."""
+flight then have --grace-seconds to finish. Its first line says where it is."""
 _DEMO_WHAT = """\
 Run the gateway before a replayed provider, with traffic of a production trace, until Ctrl-C. Nothing of it is
 kept: the events lie in a temporary directory."""
@@ -51,6 +53,7 @@ _RUN = """examples:
   gateway run --stack h100-predicted                 # the reference stack that leads
   gateway run --workers 4                            # four processes that serve, and one that counts
   gateway run --kafka 10.0.0.7:9092                  # events also go to Kafka, for stream workers
+  gateway run --otlp http://127.0.0.1:4318           # spans and metrics also go to an OpenTelemetry collector
   gateway run --host 0.0.0.0 --allowed-host llm.internal --admin 127.0.0.1:4001"""
 _DEMO = """example:
   gateway demo --speed 5 --duration 60"""
@@ -117,10 +120,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--workers", type=_workers, default=0, metavar="N", help="processes that serve (default: one does everything)"
     )
     add_forwarding_options(parser)
+    add_otlp_option(parser)
     parser.add_argument("--admin", metavar="HOST:PORT", help="page and metrics apart (default when not on loopback)")
     parser.add_argument(
         "--allowed-host", action="append", type=_host, default=[], metavar="NAME", help="a Host to serve"
     )
+    parser.add_argument(
+        "--grace-seconds", type=_positive, default=30.0, metavar="S",
+        help="for requests in flight to finish after SIGTERM (default: %(default)g)",
+    )  # fmt: skip
     parser.add_argument("--address-file", type=Path, metavar="FILE", help="write the gateway's address there")
 
 
@@ -140,7 +148,9 @@ def _add_events(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", nargs="?", metavar="ID", help="the event's id, or its beginning (default: the latest)")
+    parser.add_argument(
+        "id", nargs="?", metavar="ID", help="the event's id, or its beginning, or its trace's (default: the latest)"
+    )
     _add_data_dir(parser)
     parser.add_argument("--stack", metavar="NAME", help="the reference stack (default: the first that covers it)")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
@@ -246,6 +256,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # which asks to read what is just about to be read
     from gateway.run import run
 
     return run(options)

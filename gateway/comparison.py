@@ -2,16 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from gateway.turns import Turns
 from stream.problems import Ledger
-from stream.strategies import in_dollars, strategies_in_steps
+from stream.strategies import in_dollars, strategies_by_stack
+from stream.strategy_metrics import kept_until
 
-__all__ = ["Comparisons"]
+__all__ = ["Comparisons", "compared"]
 
-_SHARE = 0.1  # of a core, at most, for answers that are asked for again and again: 100,000 problems take two seconds
 _MOST_KEPT = 16
 
 _Asked = tuple[str, float | None]
@@ -34,16 +36,20 @@ class Comparisons:
             began = time.monotonic()
             if began < until:
                 return answer
-            answer = await self._worked_out(stack, human)
+            answer = _encode((await compared(self._ledger, (stack,), human))[stack])
             now = time.monotonic()
             self._kept = {asked: kept for asked, kept in self._kept.items() if now < kept[0]}
             if len(self._kept) < _MOST_KEPT:
-                self._kept[stack, human] = now + (now - began) / _SHARE, answer
+                self._kept[stack, human] = kept_until(began, now), answer
             return answer
 
-    async def _worked_out(self, stack: str, human: float | None) -> bytes:
-        turns, found = Turns(), None
-        for step in strategies_in_steps(self._ledger.copy(), stack, in_dollars(human)):
-            found = step
-            await turns.pause()
-        return _encode(found)
+
+async def compared(
+    ledger: Ledger, stacks: Iterable[str], human: float | None = None, *, rest: float = 0.0
+) -> dict[str, dict[str, Any]]:
+    """Return the strategies on each stack, all of one moment, in turns with the requests on the loop (see Turns)."""
+    turns, found = Turns(rest), dict[str, dict[str, Any]]()
+    for step in strategies_by_stack(ledger.copy(), stacks, in_dollars(human)):
+        found = step or found
+        await turns.pause()
+    return found

@@ -12,6 +12,7 @@ from typing import Any
 from gateway.base_url import base_url
 from gateway.kafka_config import kafka_config
 from gateway.model_list import Entries, read_model_list, seconds
+from gateway.otlp_config import otlp_config
 from gateway.providers import DIALECT, Provider, provider_name
 from gateway.routes import Config, Route, Timeouts, Upstream
 from gateway.yaml_lines import ConfigError, Node, read_yaml
@@ -30,7 +31,7 @@ _LITELLMS_OWN = frozenset({
 _SECTIONS = ("model_list", "trueclock")
 _OWN_KEYS = (
     "upstream", "timeouts", "body_limit_bytes", "retention", "stack", "tables", "aliases", "assume", "constants",
-    "region", "prices", "callers", "kafka",
+    "region", "prices", "callers", "kafka", "otlp",
 )  # fmt: skip
 _PLACED = ("stack", "tables", "constants", "region", "prices")
 _TIMEOUTS = {"connect_seconds": "connect", "first_byte_seconds": "first_byte", "total_seconds": "total"}
@@ -55,6 +56,7 @@ def load_config(path: Path) -> Config:
         exact=exact,
         wildcards=wildcards,
         warnings=tuple(warnings),
+        implied=not ("upstream" in own or exact or wildcards),
         **_limits(own),
         stack=own["stack"].text() if "stack" in own else None,
         tables=_tables(own, path.parent),
@@ -64,6 +66,7 @@ def load_config(path: Path) -> Config:
         places=_places(own),
         callers=_callers(own),
         **(kafka_config(own["kafka"], path.parent) if "kafka" in own else {}),
+        otlp=otlp_config(own["otlp"]) if "otlp" in own else None,
     )
 
 

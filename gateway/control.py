@@ -5,6 +5,7 @@ It shares no memory with the workers but their `WorkerStatus`, so that it works 
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -16,14 +17,19 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.comparison import compared
 from gateway.history import kept_tables
-from gateway.log import LogBusyError, LogCounts, LogError, LogReader, log_files
+from gateway.log import LogBusyError, LogCounts, LogError, LogReader, LogWriter, Retention, log_files
 from gateway.outcomes import Outcomes
+from gateway.processes import Process, Processes
 from gateway.recall import recall
+from gateway.reload import Reloads, ReloadsCollector
+from gateway.routes import Config
 from gateway.shared_status import Restarts
 from gateway.turns import Turns
 from stream.coefficients import TableError, Tables, tables_from_json
 from stream.embedded import EmbeddedStream
+from stream.strategy_metrics import MOST_STACKS, StrategyMetrics
 
 POLL_SECONDS = 0.1
 SAVE_SECONDS = 1.0
@@ -31,6 +37,7 @@ PRUNE_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # between looks for the log of a new worker
 _BUSY_SECONDS = 5.0  # for which another process may hold a log before that is told of
 STOPPED = "the embedded stream has stopped: restart the gateway"
+_REST_SECONDS = 0.004  # for requests, after each two milliseconds of comparing strategies, for which nobody waits
 _SAMPLES = 300  # of a family, written before the loop gets its turn: two milliseconds
 _SLICE = 150  # events taken before the loop gets its turn, in two milliseconds; 50 at a time cost 3 us more each
 
@@ -71,11 +78,16 @@ class Control:
         """Go on from the state in `data_dir`; `restarts` says how often processes of the gateway were replaced."""
         self.stream = EmbeddedStream(data_dir / "stream.sqlite", tables, before=_tables_before(data_dir))
         self.outcomes = Outcomes(data_dir, self.stream)
+        self.strategies = StrategyMetrics(self._compared)
         self.version = version
         self.stopped = False
         self.slowest_save_seconds = 0.0
         self.data_dir = data_dir
         self.restarts = restarts
+        self.reloads: Callable[[], Reloads] = Reloads
+        """what became of changes of the configuration"""
+        self.unused: list[LogWriter] = []
+        """of workers that are no more"""
         self._workers = workers
         self._forwarder = forwarder
         self._readers: dict[str, LogReader] = {}
@@ -92,7 +104,10 @@ class Control:
         self.registry = CollectorRegistry()
         self.registry.register(self.stream.metrics)
         self.registry.register(_GatewayCollector(self))
+        self.processes = Processes({"gateway": Process(os.getpid)})
+        self.registry.register(self.processes)
         self.registry.register(self.outcomes)
+        self.registry.register(self.strategies)
         if forwarder is not None:
             self.registry.register(forwarder)
         ProcessCollector(registry=self.registry)
@@ -114,6 +129,17 @@ class Control:
                 await asyncio.sleep(0.0 if busy else POLL_SECONDS)
         finally:
             self.stopped = True
+
+    def follow_reloads(self, read: Callable[[], Reloads]) -> None:
+        """Show what becomes of changes of the configuration, as `read` says."""
+        self.reloads = read
+        self.registry.register(ReloadsCollector(read))
+
+    def use(self, config: Config, tables: Tables, packed: bytes) -> None:
+        """Go on by another configuration; its tables (also `packed`) apply from the next save on, in a second."""
+        self.stream.use(tables, packed)
+        for log in self.unused:
+            log.retention = Retention(days=config.retention_days)
 
     async def _save(self) -> None:
         """Save in steps, so that requests go on meanwhile: at 100 models the whole takes 10 ms."""
@@ -237,17 +263,26 @@ class Control:
         """Workers that run."""
         return sum(worker.runs() for worker in self._workers)
 
-    async def exposition(self) -> bytes:
-        """Everything in Prometheus' text format, as of one moment: no event is counted while it is looked at.
+    async def _compared(self) -> dict[str, dict[str, Any]]:
+        return await compared(self.stream.ledger, self.stream.tables.references[:MOST_STACKS], rest=_REST_SECONDS)
 
-        Requests go on meanwhile: at 100 models this takes 30 ms, and writing the text 150.
+    async def collected(self) -> list[Metric]:
+        """Every metric, as of one moment: no event is counted while it is looked at.
+
+        Requests go on meanwhile: at 100 models this takes 30 ms.
         """
-        turns, families, parts = Turns(), [], []
+        await self.strategies.refresh()
+        turns, families = Turns(), []
         async with self._counting:
             for family in self.registry.collect():
                 families.append(family)
                 await turns.pause()
-        for family in families:
+        return families
+
+    async def exposition(self) -> bytes:
+        """Everything in Prometheus' text format, as `collected`; at 100 models writing it takes 150 ms more."""
+        turns, parts = Turns(), []
+        for family in await self.collected():
             for part in _text(family):
                 parts.append(part)
                 await turns.pause()
@@ -258,6 +293,7 @@ class Control:
         for path in log_files(self.data_dir):
             while self._take_slice(path):
                 pass
+        self.strategies.stop()
         self.outcomes.close()
         self.stream.close()
         for reader in self._readers.values():
@@ -292,6 +328,9 @@ class _GatewayCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         log = self._control.log_status()
         yield InfoMetricFamily("trueclock_build", "The program's version.", {"version": self._control.version})
+        tables = self._control.stream.tables
+        yield InfoMetricFamily("trueclock_stream_tables", "Tables in use.", {"version": tables.version})
+        yield InfoMetricFamily("trueclock_leading_stack", "The stack that leads.", {"stack": tables.reference})
         yield GaugeMetricFamily("trueclock_gateway_workers", "Workers that run.", self._control.running())
         yield self._restarts()
         yield GaugeMetricFamily("trueclock_requests_in_flight", "Requests in flight.", self._control.active())

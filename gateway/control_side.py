@@ -34,7 +34,7 @@ async def open_control(
     control = opened.enter_context(closing(made))
     control.outcomes.open()
     unused = opened.enter_context(ExitStack())
-    expire_unused(unused, settings.data_dir, len(workers), settings.config.retention_days)
+    control.unused = expire_unused(unused, settings.data_dir, len(workers), settings.config.retention_days)
     following = asyncio.create_task(control.run())
     following.add_done_callback(_report)
     opened.push_async_callback(_cancelled, following)

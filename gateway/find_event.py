@@ -1,4 +1,4 @@
-"""Find one event by its id, or a unique beginning of it, in logs of any size; or the latest.
+"""Find one event by its id, or a unique beginning of it, or its caller's trace, in logs of any size; or the latest.
 
 Ids begin with the millisecond in which they were made, and rows are nearly in that order: so the row is found by
 bisection. Only where that fails (a clock that was set back, ids of another kind) every row is looked at, a page at
@@ -34,6 +34,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 _MATCH = (
     "SELECT row, event FROM events WHERE row BETWEEN ? AND ? AND instr(substr(event, 1, ?), ?) ORDER BY row LIMIT ?"
 )
+_TRACED = "SELECT row, event FROM events WHERE row BETWEEN ? AND ? AND instr(event, ?) ORDER BY row DESC LIMIT ?"
 
 _Row = tuple[int, RequestEvent]
 
@@ -56,7 +57,10 @@ class Found:
 
 
 def find_event(data_dir: Path, wanted: str) -> Found:
-    """The event with this id, or else the only one whose id begins so; raise EventNotFound, AmbiguousId, LogError."""
+    """The event with this id, or else the only one whose id begins so, or else the latest of the trace with this id.
+
+    Raises EventNotFound, AmbiguousId, LogError.
+    """
     paths = _paths(data_dir)
     found: dict[str, Found] = {}
     if wanted.isprintable() and 0 < len(wanted) <= _LONGEST_ID:
@@ -65,6 +69,10 @@ def find_event(data_dir: Path, wanted: str) -> Found:
                 found.setdefault(each.event.id, each)
     if wanted in found:
         return found[wanted]
+    if not found and _WHOLE.fullmatch(wanted):
+        traced = [each for path in paths for each in _in_log(path, lambda db: _latest_of_trace(db, wanted))]
+        if traced:
+            return max(traced, key=_ended)
     if not found:
         latest_event(data_dir)  # which says so where there is none at all
         raise EventNotFound(
@@ -82,7 +90,27 @@ def latest_event(data_dir: Path) -> Found:
     found = [each for path in _paths(data_dir) for each in _in_log(path, _last)]
     if not found:
         raise EventNotFound(f"{data_dir}: no events there yet")
-    return max(found, key=lambda each: each.event.ended_at or _NEVER)
+    return max(found, key=_ended)
+
+
+def _ended(found: Found) -> datetime:
+    return found.event.ended_at or _NEVER
+
+
+def _latest_of_trace(db: sqlite3.Connection, trace_id: str) -> list[_Row]:
+    """The last row of a trace; from the end, since traces that are asked for are mostly new ones."""
+    first, last = (db.execute(f"SELECT {end}(row) FROM events").fetchone()[0] or 0 for end in ("min", "max"))
+    needle = b'"trace_id":"%s"' % trace_id.encode()
+    for end in range(last, first - 1, -_PAGE_ROWS):
+        values = (max(end - _PAGE_ROWS + 1, first), end, needle, _LAST_ROWS)
+        for row, data in db.execute(_TRACED, values).fetchall():
+            try:
+                event = decode_event(data)
+            except InvalidEvent:
+                continue
+            if event.trace_id == trace_id:
+                return [(row, event)]
+    return []
 
 
 def _last(db: sqlite3.Connection) -> list[_Row]:

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway.forwarder_cursors import CursorError, Cursors
+from gateway.forwarder_cursors import CursorError, Cursors, opened
 from gateway.forwarder_log import Outgoing, Tail
 from gateway.forwarder_window import Outcome, SendError, Window
-from gateway.log import LogBusyError, LogError, log_files
+from gateway.log import LogError, log_files
 from gateway.routes import Batching
 from stream.kafka import KafkaSettings, KafkaSettingsError
 from stream.kafka_client import KafkaUnreachable, last_word, reach
@@ -277,23 +277,16 @@ class Forwarder:
         self._backlog = sum(max(tail.last_row() - tail.row, 0) for tail in self._tails.values())
 
     def _open(self, path: Path) -> None:
-        try:
-            tail = self._tail(path)
-        except LogBusyError:  # its worker is making it, or mending it after a kill: the next look will do
+        if self._cursors is None:
             return
+        try:
+            tail = opened(path, self._tail, self._cursors, self.what[1])
         except LogError as error:
             self._tell(path, str(error))
             return
-        log_id = tail.identify()
-        if not log_id or self._cursors is None:  # its writer has not made it yet
-            tail.close()
-            return
-        row, last = self._cursors.row(log_id), tail.last_row()
-        if last < row:  # after a power loss: its row numbers are given once more
-            logger.warning("%s ends %d %s before what was forwarded of it", path, row - last, self.what[1])
-        tail.go_to(min(row, last))
-        self._faults.pop(path, None)
-        self._tails[path] = tail
+        if tail is not None:  # else the next look will do
+            self._faults.pop(path, None)
+            self._tails[path] = tail
 
     def _tell(self, what: object, reason: str) -> None:
         if what not in self._faults:

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.log import LogReader
+from gateway.forwarder_cursors import ReadLog
 from gateway.routes import Batching
 from stream.records import MOST_BYTES, Packed, pack
 
@@ -34,42 +34,24 @@ class Outgoing(NamedTuple):
     """events before it that retention deleted first"""
 
 
-class Tail:
-    """Reads one log from a cursor on. `log_id` is "" until its writer has made the file."""
+class Tail(ReadLog):
+    """Reads one log from a cursor on."""
 
     def __init__(
         self, path: Path, batching: Batching, clock: Callable[[], float] = time.monotonic, *, packing: Pack = pack
     ) -> None:
         """Open the log; raise LogError."""
-        self.path = path
-        self.log_id = ""
-        self.row = 0
-        """the cursor: all before it is done"""
+        super().__init__(path)
         self.most_bytes = MOST_BYTES
         self._batching = batching
         self._packing = packing
         self._clock = clock
-        self._reader = LogReader(path)
         self._refused: dict[int, str] = {}
         self._lost: set[int] = set()
         self._held: list[_Row] = []
         self._held_since = 0.0
         self._read_to = 0
         self._missed = 0
-
-    @property
-    def damage(self) -> str | None:
-        """What makes the log unreadable, for good."""
-        return self._reader.damage
-
-    def identify(self) -> str:
-        """Return the log's id, "" as long as it has none."""
-        self.log_id = self.log_id or self._reader.identity()
-        return self.log_id
-
-    def last_row(self) -> int:
-        """Return the number of the last row."""
-        return self._reader.status()["last_row"]
 
     def go_to(self, row: int) -> None:
         """Go on after `row`, whatever was read before."""
@@ -95,7 +77,7 @@ class Tail:
 
     def read(self, *, linger: bool = True) -> Iterator[Outgoing]:
         """Read some rows, and give what is to be sent now: full records, and without `linger` the last one too."""
-        batch = self._reader.read(self._read_to, _READ_ROWS)
+        batch = self.reader.read(self._read_to, _READ_ROWS)
         if batch.missed:
             yield from self._ready(wait=False)
             self._missed, self._read_to = batch.missed, self._read_to + batch.missed
@@ -136,7 +118,3 @@ class Tail:
     def _outgoing(self, packed: Packed | None, last: int, refused: str | None = None) -> Outgoing:
         missed, self._missed = self._missed, 0
         return Outgoing(self, last, packed, refused, last in self._lost, missed)
-
-    def close(self) -> None:
-        """Close the log."""
-        self._reader.close()

@@ -12,6 +12,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.recorder import Labels
 from gateway.routes import Upstream
+from gateway.trace_context import trace_parent_of
 from stream.outcomes import fitting_name
 
 HOP_BY_HOP = frozenset({
@@ -92,6 +93,10 @@ class Callers:
         self._salt = salt
         self._names = names
 
+    def with_names(self, names: Mapping[str, str]) -> "Callers":
+        """The same callers, by other names."""
+        return Callers(self._salt, names)
+
     def name(self, headers: CIMultiDictProxy[str]) -> str | None:
         """The caller of a request; None when it carries no key."""
         for header in _KEY_HEADERS:
@@ -119,13 +124,14 @@ def load_salt(data_dir: Path) -> bytes:
 
 
 def labels_of(headers: CIMultiDictProxy[str], callers: Callers) -> Labels:
-    """Caller, tags, problem and strategy of a request."""
+    """Caller, tags, problem, strategy and trace of a request."""
     tags = headers.get("x-trueclock-tags")
     return Labels(
         caller=callers.name(headers),
         tags=_tags(tags) if tags else (),
         problem=_name(headers.get("x-trueclock-problem")),
         strategy=_name(headers.get("x-trueclock-strategy")),
+        trace=trace_parent_of(headers),
     )
 
 

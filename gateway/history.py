@@ -9,6 +9,7 @@ came later: the version then applies to all of it. Where no tables are stored, a
 import sqlite3
 import zlib
 from bisect import bisect_right
+from collections.abc import Mapping
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +61,17 @@ class Applied(Generic[Thing]):
         rows, versions = self._starts.get(log_id) or self._start(log_id)
         index = bisect_right(rows, row)
         return versions[index - 1] if index else None
+
+    def forget(self, done: Mapping[str, int]) -> None:
+        """Let go of the oldest versions, as long as the next one applies to all that comes after these rows of logs."""
+        superseded = 0
+        for applies, _ in self._versions[1:]:
+            if any(applies.get(log_id, 1) > row + 1 for log_id, row in done.items()):
+                break
+            superseded += 1
+        if superseded:
+            del self._versions[:superseded]
+            self._starts.clear()
 
     def _start(self, log_id: str) -> tuple[list[int], list[Thing]]:
         """The first rows, ascending, and from each on the latest version that applies.
@@ -161,6 +173,18 @@ class History:
         versions = self._baselines.get(pair)
         found = versions and versions.latest
         return found[pair] if found else None
+
+    def counted_to(self, log_id: str) -> int:
+        """The row of a log up to which all have been counted, so that their values cannot change any more."""
+        return self._taken.get(log_id, 0)
+
+    def forget(self, done: Mapping[str, int]) -> None:
+        """Let go of the versions that apply to no row that will be asked for; `done` is the last row of each log that
+        will not be. Other logs are taken to be gone.
+        """
+        self._tables.forget(done)
+        for versions in self._baselines.values():
+            versions.forget(done)
 
     def is_settled(self, log_id: str, row: int) -> bool:
         """Whether a row's values cannot change any more: it has been counted, or no stream has read this log yet."""

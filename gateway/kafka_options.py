@@ -62,4 +62,4 @@ def with_kafka(config: Config, options: argparse.Namespace) -> Config:
 def _check_installed() -> None:
     missing = [name for name in ("kafka", "lz4") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError("forwarding to Kafka needs kafka-python and lz4: pip install '.[cluster]' in its checkout")
+        raise UsageError("forwarding to Kafka needs kafka-python and lz4: pip install -e '.[cluster]' in its checkout")

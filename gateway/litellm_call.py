@@ -7,6 +7,7 @@ from typing import Any
 from gateway.handoff import Handoff, Head
 from gateway.litellm_dialect import (
     DONE,
+    Asked,
     call_arguments,
     chunk_bytes,
     completion_bytes,
@@ -34,20 +35,15 @@ class BrokenReply(UpstreamError):
         super().__init__("upstream_broken", message)
 
 
-async def call(
-    module: Callable[[], Any],
-    handoff: Handoff,
-    route: Route,
-    request: tuple[str, bytes, str | None],
-) -> None:
-    """Make the call for `request` (path, body, Authorization) and hand over all that comes back.
+async def call(module: Callable[[], Any], handoff: Handoff, route: Route, asked: Asked) -> None:
+    """Make the call for `asked` and hand over all that comes back.
 
     `module` gives litellm. A failure before the first chunk is a reply with an error's
     status; one after it is an error event and a `BrokenReply`.
     """
-    timeouts, secrets = route.upstream.timeouts, secrets_of(route, request[2])
+    timeouts, secrets = route.upstream.timeouts, secrets_of(route, asked.authorization)
     try:
-        arguments = call_arguments(route, *request)
+        arguments = call_arguments(route, asked)
         async with asyncio.timeout(min(timeouts.first_byte, timeouts.total)):
             answer = await module().acompletion(**arguments)
             first = await anext(aiter(answer), None) if arguments.get("stream") else None

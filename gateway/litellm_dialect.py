@@ -7,7 +7,8 @@ raised.
 
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,6 +16,7 @@ from gateway.routes import Route
 
 __all__ = [
     "DONE",
+    "Asked",
     "BadCall",
     "ErrorReply",
     "call_arguments",
@@ -46,6 +48,15 @@ _ERROR_STATUSES = range(400, 600)
 _KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
+class Asked(NamedTuple):
+    """A client's request: its path (with or without a query) and body, its Authorization, the headers of its trace."""
+
+    path: str
+    body: bytes
+    authorization: str | None = None
+    trace: Mapping[str, str] = MappingProxyType({})
+
+
 class BadCall(ValueError):
     """A request that cannot be made into a call; the text is for the client."""
 
@@ -58,19 +69,21 @@ class ErrorReply(msgspec.Struct, frozen=True):
     retry_after: str | None = None
 
 
-def call_arguments(route: Route, path: str, body: bytes, authorization: str | None) -> dict[str, Any]:
+def call_arguments(route: Route, asked: Asked) -> dict[str, Any]:
     """The arguments of `litellm.acompletion` for a request; `BadCall` where there are none."""
-    if path.partition("?")[0] != "/v1/chat/completions":
+    if asked.path.partition("?")[0] != "/v1/chat/completions":
         provider = route.upstream.params["custom_llm_provider"]
         raise BadCall(f"{provider} goes through litellm, which here serves /v1/chat/completions only")
-    given = _json_object(body)
+    given = _json_object(asked.body)
     if not isinstance(given.get("messages"), list):
         raise BadCall("messages: expected a list")
     params = dict(route.upstream.params)
     provider = params.pop("custom_llm_provider")
     wanted = {key: value for key, value in given.items() if key in _CLIENT_MAY_SET and value is not None}
     own = {"model": f"{provider}/{route.model}", "timeout": route.upstream.timeouts.total}
-    return params | _caller_key(provider, params, authorization) | wanted | own | _NO_RETRIES
+    if asked.trace:
+        own["extra_headers"] = {**asked.trace, **(params.get("extra_headers") or {})}
+    return params | _caller_key(provider, params, asked.authorization) | wanted | own | _NO_RETRIES
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

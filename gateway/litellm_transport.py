@@ -20,6 +20,7 @@ from typing import Any
 
 from gateway.handoff import Handoff
 from gateway.litellm_call import BrokenReply, call
+from gateway.litellm_dialect import Asked
 from gateway.routes import Route
 
 __all__ = ["BrokenReply", "LitellmReply", "LitellmTransport"]
@@ -101,17 +102,16 @@ class LitellmTransport:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(_STOP_SECONDS)
 
-    async def send(self, route: Route, path: str, body: bytes, authorization: str | None) -> LitellmReply:
+    async def send(self, route: Route, asked: Asked) -> LitellmReply:
         """Make the call; returns when the first chunk, or the whole answer, is there.
 
-        What fails before that is a reply with an error's status. Cancelling `send`
-        cancels the call. `path` may carry a query; `authorization` is the caller's
-        header, used where the entry has no key of its own.
+        What fails before that is a reply with an error's status. Cancelling `send` cancels the call. The caller's
+        authorization is used where the entry has no key of its own.
         """
         if self._loop is None:
             raise BrokenReply("the litellm transport is not running")
         handoff = Handoff(self._loop)
-        coroutine = call(self._module, handoff, route, (path, body, authorization))
+        coroutine = call(self._module, handoff, route, asked)
         reply = LitellmReply(handoff, asyncio.run_coroutine_threadsafe(coroutine, self._loop))
         await reply.open()
         return reply

@@ -137,7 +137,7 @@ class LogCounts:
 class LogWriter:
     """Appends events on one event loop. Never raises for the disk: a lost event is counted and shown.
 
-    `loss` says what it means that something cannot be written.
+    `loss` says what it means that something cannot be written; `retention` may be changed at any time.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class LogWriter:
         self.path = path
         self.counts = LogCounts()
         self._loss = loss
-        self._retention = retention
+        self.retention = retention
         self._wall = wall
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[float, str | None, bytes]] = []
@@ -248,11 +248,11 @@ class LogWriter:
         """
         few = max(_PRUNE_AT_ONCE, 2 * added)
         oldest = db.execute("SELECT row, ended FROM events ORDER BY row LIMIT ?", (few,)).fetchall()
-        if added and used_bytes(db) > self._retention.bytes:
+        if added and used_bytes(db) > self.retention.bytes:
             newest = db.execute("SELECT max(row) FROM events").fetchone()[0]
             rows = [row for row, _ in oldest if row <= newest - added]  # what has just come stays
         else:
-            cutoff = now - self._retention.days * 86_400
+            cutoff = now - self.retention.days * 86_400
             rows = [row for row, _ in takewhile(lambda pair: pair[1] < cutoff, oldest)]
         if rows:
             db.execute("DELETE FROM events WHERE row <= ?", (rows[-1],))

@@ -148,7 +148,7 @@ class _Entry:
     def _translated(self, provider: str, given: str) -> Upstream:
         if importlib.util.find_spec("litellm") is None:
             line = self._params["model"].line
-            todo = "goes through litellm, which is not installed; pip install '.[litellm]' in its checkout"
+            todo = "goes through litellm, which is not installed; pip install -e '.[litellm]' in its checkout"
             raise self._item.error(f"{given} (line {line}) {todo}", self._place)
         dropped = [key for key in self._params if key in _ROUTER]
         if dropped:

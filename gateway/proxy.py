@@ -21,6 +21,7 @@ from gateway.deadlines import Deadlines
 from gateway.encoding import UndecodableBody
 from gateway.exchange import Exchange
 from gateway.headers import Callers, labels_of, to_upstream
+from gateway.litellm_dialect import Asked
 from gateway.litellm_transport import LitellmTransport
 from gateway.log import LogWriter
 from gateway.recorder import BytesPerToken, Recorder
@@ -29,6 +30,7 @@ from gateway.reply import BodyReader, WholeBody
 from gateway.routes import Config, Route, Upstream
 from gateway.splice import rewritten
 from gateway.target import climbs, origin_form
+from gateway.trace_context import trace_headers
 from gateway.upstream import Pool, Reply, UpstreamError
 from stream.events import RequestEvent, encode_event
 
@@ -56,9 +58,8 @@ class Proxy:
         self._ratios: defaultdict[str, BytesPerToken] = defaultdict(BytesPerToken)
         self._told: dict[tuple[str | None, str], float] = {}
         self._litellm: LitellmTransport | None = None
-        if any(upstream.transport == "litellm" for upstream in config.upstreams):
-            self._litellm = LitellmTransport()
-            self._litellm.warm()
+        self._warm()
+        self._retiring: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
@@ -66,6 +67,29 @@ class Proxy:
     def active(self) -> int:
         """Requests in flight."""
         return len(self._running)
+
+    def _warm(self) -> None:
+        """Have litellm imported if there is an entry that goes through it."""
+        if self._litellm is None and any(upstream.transport == "litellm" for upstream in self._config.upstreams):
+            self._litellm = LitellmTransport()
+            self._litellm.warm()
+
+    def use(self, config: Config) -> None:
+        """Serve by another configuration from the next request on; those in flight end by the one they began with."""
+        self._config, self._callers = config, self._callers.with_names(config.callers)
+        self._refuses_usage.clear()  # an upstream may have been mended
+        self._warm()
+        if self._retiring is not None:
+            self._retiring.cancel()  # its successor waits for the same requests, and for those since
+        self._retiring = self._loop.create_task(self._retire(set(self._running)))
+
+    async def _retire(self, running: set[asyncio.Task[Any]]) -> None:
+        """Once nobody uses them any more, close the connections to upstreams that are no longer configured."""
+        if running:
+            await asyncio.wait(running)
+        used = {_place(upstream) for upstream in self._config.upstreams}
+        for key in self._pools.keys() - used:
+            await self._pools.pop(key).close()
 
     async def handle(self, request: BaseRequest) -> web.StreamResponse:
         """Answer one request; however it ends, one event is recorded."""
@@ -132,12 +156,12 @@ class Proxy:
             logger.warning("%s: %s (%s)", upstream, failure, failure.code)
 
     async def _serve(self, exchange: Exchange, task: asyncio.Task[Any]) -> ClientReply:
-        recorder = exchange.recorder
-        body = await exchange.read_body(self._config.body_limit_bytes)
+        recorder, config = exchange.recorder, self._config
+        body = await exchange.read_body(config.body_limit_bytes)
         recorder.body_read, recorder.body_bytes = monotonic(), len(body)
         coding = exchange.request.headers.get("Content-Encoding", "")
-        recorder.ask = await self._ask(body, coding)
-        route = self._config.route(recorder.ask.model)
+        recorder.ask = await _ask(body, coding, config.body_limit_bytes)
+        route = config.route(recorder.ask.model)
         if route is None:
             raise Refusal(404, "model_not_found", "no entry of model_list serves this model, and no default upstream")
         upstream = route.upstream
@@ -151,12 +175,6 @@ class Proxy:
         exchange.limit = "total"
         self._deadlines.set(task, timeouts.total - (monotonic() - recorder.body_read))
         return await self._pass_on(exchange, asked_for_usage=asked_for_usage)
-
-    async def _ask(self, body: bytes, coding: str) -> Ask:
-        limit = self._config.body_limit_bytes
-        if len(body) > LARGE_BODY or coding:
-            return await asyncio.to_thread(read_ask, body, coding, limit)
-        return read_ask(body, coding, limit)
 
     async def _open(self, exchange: Exchange, route: Route, body: bytes, coding: str) -> bool:
         """Send the request; true when the upstream was asked for usage on our own account.
@@ -216,10 +234,12 @@ class Proxy:
 
     async def _translated(self, request: BaseRequest, route: Route, body: bytes) -> Reply:
         assert self._litellm is not None
-        return await self._litellm.send(route, request.raw_path, body, request.headers.get("Authorization"))
+        headers = request.headers
+        asked = Asked(request.raw_path, body, headers.get("Authorization"), trace_headers(headers))
+        return await self._litellm.send(route, asked)
 
     def _pool(self, upstream: Upstream) -> Pool:
-        key = (upstream.root, upstream.timeouts.connect)
+        key = _place(upstream)
         return self._pools.get(key) or self._pools.setdefault(key, Pool(*key))
 
     async def _pass_on(self, exchange: Exchange, *, asked_for_usage: bool) -> ClientReply:
@@ -275,8 +295,21 @@ class Proxy:
 
     async def close(self) -> None:
         """Close the upstream connections."""
+        if self._retiring is not None:
+            self._retiring.cancel()
         self._deadlines.close()
         if self._litellm is not None:
             await asyncio.to_thread(self._litellm.close)
         for pool in self._pools.values():
             await pool.close()
+
+
+async def _ask(body: bytes, coding: str, limit: int) -> Ask:
+    if len(body) > LARGE_BODY or coding:
+        return await asyncio.to_thread(read_ask, body, coding, limit)
+    return read_ask(body, coding, limit)
+
+
+def _place(upstream: Upstream) -> tuple[str, float]:
+    """What connections are kept by: where they lead, and how long one may take to be there (seconds)."""
+    return upstream.root, upstream.timeouts.connect

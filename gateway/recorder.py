@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.ask import GENERATION_ROUTES, MAX_CHOICES, NOTHING, Ask
 from gateway.reply import BodyReader, EventStreamBody
+from gateway.trace_context import TraceParent
 from gateway.usage import MAX_TEXT, Facts, Usage
 from stream.events import RequestEvent
 
@@ -27,6 +28,7 @@ class Labels:
     tags: tuple[str, ...] = ()
     problem: str | None = None
     strategy: str | None = None
+    trace: TraceParent | None = None
 
 
 @dataclass(slots=True)
@@ -134,6 +136,7 @@ class Recorder:
         duration = max(ended - self.started, 0.0)
         connect = None if last is None or last.connected is None else max(last.connected - last.began, 0.0)
         start = datetime.fromtimestamp(self.started_at, UTC)
+        trace_id, parent_span_id, trace_sampled = self.labels.trace or (None, None, None)
         return RequestEvent(
             id=new_id(),
             started_at=start,
@@ -157,6 +160,9 @@ class Recorder:
             tags=self.labels.tags,
             problem=self.labels.problem,
             strategy=self.labels.strategy,
+            trace_id=trace_id,
+            parent_span_id=parent_span_id,
+            trace_sampled=trace_sampled,
             **tokens,
             **self._stream_times(last, tokens),
         )
@@ -232,9 +238,11 @@ class Recorder:
         if last is None or last.sent is None:
             return {}
         times: dict[str, Any] = {}
-        if last.replied is not None:
-            times["time_to_first_byte_seconds"] = max(last.replied - last.sent, 0.0)
-        reader = self.reader
+        reader, began = self.reader, last.replied
+        if isinstance(reader, EventStreamBody) and reader.first_read_at is not None:
+            began = reader.first_read_at  # servers send a stream's head before they know what follows
+        if began is not None:
+            times["time_to_first_byte_seconds"] = max(began - last.sent, 0.0)
         if isinstance(reader, EventStreamBody):
             times["chunk_gaps"] = reader.gaps()
             if reader.first_token_at is not None:

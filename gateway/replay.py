@@ -10,6 +10,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -230,12 +231,13 @@ def _dumps(value: object) -> str:
 
 async def _stream(request: web.Request, asked: Completion, timing: ServiceTime, arrived: float) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-    await response.prepare(request)
-    for index, chunk in enumerate(chunks(asked)):
-        # The end of the stream comes with its last token.
-        await _until(arrived + timing.token(min(index, asked.output_tokens - 1)))
-        await response.write(chunk)
-    await response.write_eof()
+    with suppress(ConnectionResetError):  # whoever asked has left, such as a worker that somebody killed
+        await response.prepare(request)
+        for index, chunk in enumerate(chunks(asked)):
+            # The end of the stream comes with its last token.
+            await _until(arrived + timing.token(min(index, asked.output_tokens - 1)))
+            await response.write(chunk)
+        await response.write_eof()
     return response
 
 

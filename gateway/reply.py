@@ -271,6 +271,11 @@ class EventStreamBody:
             return b""
         return pending[sent:] if sent else out
 
+    @property
+    def first_read_at(self) -> float | None:
+        """When the first bytes of the body came; None before."""
+        return self._times[0] if self._times else None
+
     def gaps(self) -> dict[str, float | int] | None:
         """Seconds between reads: count, mean and max over all; p50 and p95 over the first GAPS_KEPT."""
         times = self._times

@@ -5,11 +5,13 @@ environment variable or a socket: `gateway.config` builds these from `config.yam
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Literal
 
+from gateway.otlp_settings import OtlpSettings
 from stream.kafka import KafkaSettings
 from stream.records import LINGER_MS, MOST_EVENTS
 
@@ -105,8 +107,9 @@ class Config:
     bound the event log; `stack`, `tables`, `aliases` and `assume` are for the
     coefficient tables, `costs` (`constants`, `region`, `prices`) for what comes with them,
     and `places` says where in the file they are; `callers` maps a caller's key to its name;
-    `kafka` is where events are forwarded to, if anywhere, and `batching` how; `warnings`
-    are lines to log at start.
+    `kafka` is where events are forwarded to, if anywhere, and `batching` how; `otlp` is what is
+    exported, if anything; `warnings` are lines to log at start; `implied` says that the file
+    names neither an upstream nor an entry, so that `default` is OpenAI.
     """
 
     default: Upstream | None
@@ -124,7 +127,9 @@ class Config:
     callers: Mapping[str, str] = field(default_factory=dict, repr=False)
     kafka: KafkaSettings | None = None
     batching: Batching = Batching()
+    otlp: OtlpSettings | None = None
     warnings: tuple[str, ...] = ()
+    implied: bool = field(default=False, compare=False)
     _turns: dict[str, Iterator[Route]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +137,10 @@ class Config:
         rounds = {name: cycle(routes) for name, routes in self.exact.items()}
         rounds.update((wildcard.pattern, cycle(wildcard.routes)) for wildcard in self.wildcards)
         object.__setattr__(self, "_turns", rounds)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what was given: the rounds begin anew elsewhere."""
+        return partial(Config, **{each.name: getattr(self, each.name) for each in fields(self) if each.init}), ()
 
     @property
     def model_names(self) -> tuple[str, ...]:

@@ -5,28 +5,31 @@ import asyncio
 import logging
 import tempfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from gateway.app import Gateway
 from gateway.config import Config, default_config
-from gateway.data_dir import fetched_prices
+from gateway.data_dir import PRICES_NAME, fetched_prices
 from gateway.kafka_options import with_kafka
 from gateway.loop import on_loop, settle
+from gateway.otlp_options import with_otlp
+from gateway.reload import ConfigWatch, Loaded
 from gateway.settings import Settings, StartError, admin_address
 from gateway.settings_file import load_settings_file, needless_assumptions
 from stream.coefficients import TableError, Tables, load_tables
 from stream.command import UsageError, cost_files
 from stream.hosts import is_loopback
 from stream.json_log import log_to_stderr
-from stream.stopping import stopped
+from stream.stopping import reread, stopped
 
 logger = logging.getLogger("trueclock.gateway")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
-    config, tables = _configured(options)
-    config = with_kafka(config, options)
+    watch = ConfigWatch(partial(_loaded, options), _files(options))
+    config, tables = watch.loaded.config, watch.loaded.tables
     try:
         settings = Settings(
             config=config,
@@ -36,7 +39,9 @@ def run(options: argparse.Namespace) -> int:
             port=options.port,
             admin=admin_address(options.host, options.port, options.admin),
             allowed_hosts=tuple(options.allowed_host),
-            workers=options.workers or int(config.kafka is not None),
+            workers=options.workers or int(config.kafka is not None or config.otlp is not None),
+            watch=watch,
+            grace_seconds=options.grace_seconds,
         )
         log_to_stderr()
         for warning in (*config.warnings, *needless_assumptions(tables, options.assume)):
@@ -48,6 +53,17 @@ def run(options: argparse.Namespace) -> int:
     except StartError as error:
         raise UsageError(str(error)) from None
     return 0
+
+
+def _loaded(options: argparse.Namespace) -> Loaded:
+    config, tables = _configured(options)
+    return Loaded(with_otlp(with_kafka(config, options), options), tables)
+
+
+def _files(options: argparse.Namespace) -> list[Path]:
+    """The files that the options name, and the prices that may be fetched while the gateway runs."""
+    named = (getattr(options, name) for name in ("config", "constants", "prices"))
+    return [*filter(None, named), options.data_dir / PRICES_NAME]
 
 
 def _configured(options: argparse.Namespace) -> tuple[Config, Tables]:
@@ -82,7 +98,10 @@ async def _serve(settings: Settings, address_file: Path | None) -> None:
     await gateway.start()
     settle()
     _announce(settings, gateway.url, gateway.admin_url, address_file)
+    assert settings.watch is not None
+    following = asyncio.create_task(settings.watch.follow(gateway.use, reread(stop)))
     await stop.wait()
+    following.cancel()
     _say_that_it_stops(settings)
     await gateway.close()
 
@@ -123,7 +142,7 @@ def _announce(settings: Settings, url: str, admin_url: str, address_file: Path |
     lead = f"; --stack NAME lets {' or '.join(others)} lead" if others and settings.notes is None else ""
     print(f"  events are kept in {settings.data_dir}, idealized runtimes are those of {leading}{lead}", flush=True)
     if not is_loopback(settings.host):
-        logger.warning("%s is reachable from outside: callers are not authenticated (README, Security)", url)
+        logger.warning("%s is reachable from outside: callers are not authenticated (README, Security)", settings.host)
 
 
 async def _demo(options: argparse.Namespace, data_dir: Path) -> None:

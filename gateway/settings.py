@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.reload import ConfigWatch
 from gateway.routes import Config
 from stream.coefficients import Tables
 from stream.hosts import is_loopback
@@ -22,7 +23,7 @@ class StartError(Exception):
 class Settings:
     """What `gateway run` and `gateway demo` are told. `admin` is None where the own paths share the address.
 
-    `workers` is 0 for one process that does everything.
+    `workers` is 0 for one process that does everything. `watch` follows the files that `config` and `tables` are from.
     """
 
     config: Config
@@ -36,6 +37,7 @@ class Settings:
     source: str = "gateway"
     notes: Callable[[], dict[str, Any]] | None = None
     workers: int = 0
+    watch: ConfigWatch | None = None
 
 
 def admin_address(host: str, port: int, admin: str | None) -> tuple[str, int] | None:

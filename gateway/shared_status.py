@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from gateway.log import LogCounts
+from gateway.reload import Reloads
 
 __all__ = ["Restarts", "SharedStatus", "Slot", "WorkerReport"]
 
@@ -22,6 +23,12 @@ _LOOKS = 20
 
 _encode = msgspec.msgpack.Encoder().encode
 T = TypeVar("T")
+
+
+def fitting(text: str) -> str:
+    """A reason as a slot has room for it; a path in it may hold anything."""
+    text = text if len(text) <= _MOST_TEXT else text[: _MOST_TEXT - 1] + "…"
+    return text.encode("utf-8", "replace").decode()
 
 
 class WorkerReport(msgspec.Struct, array_like=True):
@@ -38,9 +45,7 @@ class WorkerReport(msgspec.Struct, array_like=True):
     @classmethod
     def of(cls, process: int, active: int, counts: LogCounts) -> "WorkerReport":
         """Return what is to be told of a worker."""
-        failing = counts.failing
-        if failing is not None:  # a path in it may hold anything
-            failing = failing[:_MOST_TEXT].encode("utf-8", "replace").decode()
+        failing = None if counts.failing is None else fitting(counts.failing)
         slowest = counts.slowest_commit_seconds
         return cls(process, active, counts.written, counts.dropped, counts.commits, slowest, failing)
 
@@ -86,9 +91,14 @@ class Slot(Generic[T]):
 
 
 class SharedStatus:
-    """The slots of a gateway, made before its processes are forked: each worker's, and the supervisor's own."""
+    """The slots of a gateway, made before its processes are forked: each worker's, and the supervisor's own.
+
+    `spent` has the CPU seconds of the processes that have ended: each worker's, and last the control process's.
+    """
 
     def __init__(self, workers: int) -> None:
-        memory = mmap.mmap(-1, (workers + 1) * _SLOT)
+        memory = mmap.mmap(-1, (2 * workers + 3) * _SLOT)
         self.workers = [Slot(memory, number, WorkerReport()) for number in range(workers)]
         self.restarts = Slot(memory, workers, Restarts())
+        self.reloads = Slot(memory, workers + 1, Reloads())
+        self.spent = [Slot(memory, workers + 2 + number, 0.0) for number in range(workers + 1)]

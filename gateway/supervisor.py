@@ -15,13 +15,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from gateway.children import Child, Children
 from gateway.control_process import ControlProcess
 from gateway.data_dir import lock_data_dir
 from gateway.listening import BACKLOG, free_port, shared_sockets
 from gateway.loop import on_loop, settle
+from gateway.reload import LOOK_SECONDS, ConfigWatch, telling_what_fails
 from gateway.settings import Settings
-from gateway.shared_status import SharedStatus
+from gateway.shared_config import SharedConfig
+from gateway.shared_status import SharedStatus, fitting
 from gateway.worker import Worker
 from stream.hosts import url_of
 from stream.json_log import log_to_stderr
@@ -49,6 +53,9 @@ class Supervisor:
         self.url = url_of(settings.host, self.settings.port)
         self.admin_url = self.url if self.settings.admin is None else url_of(*self.settings.admin)
         self._status = SharedStatus(settings.workers)
+        self._latest = SharedConfig()
+        if settings.watch is not None:
+            self._tell_reloads(settings.watch)
         self._workers_live, self._control_lives = _Pipe(opened), _Pipe(opened)
         self._control = self._control_child()
         self._workers = [self._worker(number) for number in range(settings.workers)]
@@ -79,20 +86,36 @@ class Supervisor:
             try:
                 if family.start():
                     started(self)
-                    family.watch()
+                    family.watch(self._follow_config, LOOK_SECONDS)
                     stopping()
             finally:
                 for each in (*chain(*self._listening), self._workers_live.open, self._control_lives.open):
                     each.close()
                 family.end(self.settings.grace_seconds + _CLOSING_SECONDS)
 
+    def _follow_config(self, asked: bool) -> None:
+        """Read what has changed of the configuration, for all processes: those to come are forked with it."""
+        watch = self.settings.watch
+        if watch is None:
+            return
+        loaded = watch.look(asked=asked)
+        if loaded is not None:
+            with telling_what_fails():
+                self._latest.write(loaded)
+                self.settings = replace(self.settings, config=loaded.config, tables=loaded.tables)
+        self._tell_reloads(watch)
+
+    def _tell_reloads(self, watch: ConfigWatch) -> None:
+        failing = watch.reloads.failing
+        self._status.reloads.write(structs.replace(watch.reloads, failing=failing and fitting(failing)))
+
     def _worker(self, number: int) -> Child:
         sockets = self._listening[number]
         asked = url_of(_ASKED_HOST, self._asked_port)
-        worker = Worker(self.settings, number, sockets, self._status.workers[number], asked)
         live = self._workers_live.end
 
         def main(ready: Callable[[], None]) -> None:
+            worker = Worker(self.settings, number, sockets, self._status.workers[number], asked, self._latest)
             # Held open until the worker ends: the control process lives by it.
             self._drop_all_but(*sockets, live, self._control_lives.open)
             _serve(f"worker {number}", worker.run, live.fileno(), ready)
@@ -100,10 +123,10 @@ class Supervisor:
         return Child(f"worker {number}", main)
 
     def _control_child(self) -> Child:
-        control = ControlProcess(self.settings, self._status, self.url, self._asked_port)
         live = self._control_lives.end
 
         def main(ready: Callable[[], None]) -> None:
+            control = ControlProcess(self.settings, self._status, self._latest, self.url, self._asked_port)
             self._drop_all_but(live)
             _serve("control", control.run, live.fileno(), ready)
 
@@ -119,11 +142,13 @@ class Supervisor:
     def _ended(self, child: Child) -> None:
         """A process has ended: nothing of it is in flight any more."""
         restarts, replaced = self._status.restarts.read(), child.due is not None
+        place = [*self._workers, self._control].index(child)
+        self._status.spent[place].write(child.spent)
         if child is self._control:
             restarts.control += replaced
         else:
             restarts.worker += replaced
-            slot = self._status.workers[self._workers.index(child)]
+            slot = self._status.workers[place]
             report = slot.read()
             report.process = report.active = 0
             slot.write(report)

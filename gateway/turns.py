@@ -11,9 +11,13 @@ _HOLD_SECONDS = 0.002
 class Turns:
     """Gives the loop its turn when a piece of work has held it for long enough; `longest` says for how long at most."""
 
-    def __init__(self) -> None:
-        """The work begins now."""
+    def __init__(self, rest: float = 0.0) -> None:
+        """The work begins now. `rest` is for how many seconds, at least, others have their turn each time.
+
+        A request needs the loop several times over: without a rest it waits for a piece each time.
+        """
         self.longest = 0.0
+        self._rest = rest
         self._began = time.perf_counter()
 
     async def pause(self) -> None:
@@ -21,5 +25,5 @@ class Turns:
         held = time.perf_counter() - self._began
         self.longest = max(self.longest, held)
         if held > _HOLD_SECONDS:
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._rest)
             self._began = time.perf_counter()

@@ -47,7 +47,7 @@ class UpstreamError(Exception):
 class Reply(Protocol):
     """An upstream's reply, of any transport, in OpenAI's or the upstream's own dialect.
 
-    `connected_at` and `sent_at`: when its connection was there and when its request had been written, monotonic.
+    `connected_at` and `sent_at`: when its connection was there and when its request was sent, monotonic.
     """
 
     connected_at: float
@@ -117,8 +117,10 @@ class HttpReply:
         protocol, transport = self._connection.protocol, self._connection.transport
         if protocol is None or transport is None:
             raise aiohttp.ServerDisconnectedError
-        transport.write(data)
+        # Before the write: a process held up between write and clock would take replies for too short, and the denoiser
+        # looks for the shortest. What does not fit the socket has its clock at the end of the upload.
         self.sent_at = monotonic()
+        transport.write(data)
         if len(data) > _FITS_THE_SOCKET:
             self._upload = asyncio.create_task(self._finish_upload(protocol, transport))
 

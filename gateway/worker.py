@@ -14,12 +14,14 @@ from gateway.front import Front
 from gateway.guard import Guard
 from gateway.headers import Callers, load_salt
 from gateway.listening import Servers
-from gateway.log import LogCounts, LogWriter, Retention
+from gateway.log import LogCounts, LogWriter
 from gateway.proxy import Proxy
 from gateway.relay import Relay
+from gateway.reload import telling_what_fails
 from gateway.settings import Settings
+from gateway.shared_config import SharedConfig
 from gateway.shared_status import Slot, WorkerReport
-from gateway.unused_logs import worker_log
+from gateway.unused_logs import worker_log, worker_retention
 
 __all__ = ["Worker", "closed"]
 
@@ -39,21 +41,24 @@ async def closed(pipe: int) -> None:
 
 @dataclass(frozen=True)
 class Worker:
-    """What one worker is made of: its number, its sockets, its slot in the shared memory, where own paths are."""
+    """What one worker is made of: its number and sockets, its slot of the shared memory, where own paths are.
+
+    `latest` is where the configuration is that was read last.
+    """
 
     settings: Settings
     number: int
     sockets: Iterable[socket.socket]
     slot: Slot[WorkerReport]
     control: str
+    latest: SharedConfig
 
     async def run(self, life: int, ready: Callable[[], None]) -> None:
         """Serve until `life` closes, then let requests in flight finish; raises LogError for a log of a newer kind."""
         settings, config = self.settings, self.settings.config
         async with AsyncExitStack() as opened:
-            retention = Retention(config.retention_days, max(config.retention_bytes // settings.workers, 1))
             path = worker_log(settings.data_dir, self.number)
-            log = opened.enter_context(closing(LogWriter(path, retention)))
+            log = opened.enter_context(closing(LogWriter(path, worker_retention(config, settings.workers))))
             _go_on(log.counts, self.slot.read())
             callers = Callers(load_salt(settings.data_dir), config.callers)
             proxy = Proxy(config, log, callers, settings.source)
@@ -67,8 +72,10 @@ class Worker:
             front = Front(proxy, relay, guard, apart=settings.admin is not None)
             await servers.serve(front.handle, self.sockets)
             telling = asyncio.create_task(self._keep_telling(proxy, log))
+            following = asyncio.create_task(self._follow_config(proxy, log))
             ready()
             await closed(life)
+            following.cancel()
             await servers.finish(proxy.abandon)
             telling.cancel()
 
@@ -76,6 +83,13 @@ class Worker:
         while True:
             self._tell(proxy, log)
             await asyncio.sleep(_TELL_SECONDS)
+
+    async def _follow_config(self, proxy: Proxy, log: LogWriter) -> None:
+        """Take other configurations as the supervisor reads them."""
+        async for fresh in self.latest.following():
+            with telling_what_fails():
+                log.retention = worker_retention(fresh.config, self.settings.workers)
+                proxy.use(fresh.config)
 
     def _tell(self, proxy: Proxy, log: LogWriter) -> None:
         self.slot.write(WorkerReport.of(os.getpid(), proxy.active, log.counts))

@@ -114,7 +114,7 @@ class Node:
         value = os.environ.get(match[1])
         if not value:
             state = "is not set" if value is None else "is empty"
-            raise self.error(f"the environment variable {match[1]} {state}; set it, or write the value here")
+            raise self.error(f"the environment variable {match[1]} {state}: set it")
         return value
 
 

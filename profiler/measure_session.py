@@ -9,7 +9,7 @@ from typing import Any
 from profiler.journal import Journal
 from profiler.machine import Machine
 from profiler.measured import Measured
-from profiler.measuring import Budget, BudgetSpent, Repeated, grid, measure
+from profiler.measuring import OUTPUTS, Budget, BudgetSpent, Repeated, grid, measure
 from profiler.nvml import Board, BoardError, Meter
 from profiler.planning import Plan
 from profiler.progress import Progress
@@ -23,7 +23,7 @@ _ALMOST = 0.95
 _TO_MAKE = 15.0  # seconds that making a model may take
 _POWER_SECONDS = 2.0
 _ENCODED = 1024
-_DECODED = 16, 129
+_DECODED = 16, max(OUTPUTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from profiler.architectures import Architecture
 from profiler.depths import choose, truncated, weights
 from profiler.endpoint import Endpoint
 from profiler.machine import Machine
+from profiler.measuring import OUTPUTS
 from profiler.runs import WHOLE, Setup
 from profiler.shapes import Shape
 
 __all__ = ["Local", "Remote", "Stack", "Subject", "local"]
 
 
-_FURTHER = 129  # output tokens that there has to be room for
 _WEIGHTS = {"bfloat16": "bf16", "float16": "fp16"}
 
 
@@ -94,7 +93,7 @@ def local(shape: Shape, stack: Stack, longest: int, layers: Sequence[int] = ()) 
     """
     total, longest = shape.architecture.layers, min(longest, shape.longest or longest)
     depths = tuple(layers) or choose(
-        shape.config, shape.architecture, stack.dtype, stack.room_bytes, tokens=longest + _FURTHER
+        shape.config, shape.architecture, stack.dtype, stack.room_bytes, tokens=longest + max(OUTPUTS)
     )
     factors = dict(zip(depths, weights(shape.config, depths), strict=True))
     if depths == (total,):
@@ -113,9 +112,8 @@ def local(shape: Shape, stack: Stack, longest: int, layers: Sequence[int] = ()) 
 
 
 def _as_it_runs(architecture: Architecture, dtype: str) -> Architecture:
-    """With the weights of a dtype; of a file only its name is told, not where it lies."""
-    source = Path(architecture.source).name if Path(architecture.source).exists() else architecture.source
-    return replace(architecture, weights=_WEIGHTS.get(dtype, "bf16"), source=source)
+    """With the weights of a dtype."""
+    return replace(architecture, weights=_WEIGHTS.get(dtype, "bf16"))
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ __all__ = [
     "add_table_options",
     "add_version_option",
     "cost_files",
+    "one_line",
     "port_number",
     "run_quietly",
     "tables_of",
@@ -153,11 +154,12 @@ def run_quietly(name: str, command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _EXIT_PIPE_CLOSED
     except (ValueError, OSError) as error:
-        print(f"{name}: {_one_line(error)}", file=sys.stderr)
+        print(f"{name}: {one_line(error)}", file=sys.stderr)
         return EXIT_WRONG_USE
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What is wrong, where it is, and no more."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split())

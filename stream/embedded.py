@@ -72,6 +72,8 @@ class EmbeddedStream:
         """the latest save"""
         self._waiting: dict[Key, Baseline] = {}
         """new, and to be in force once they are stored"""
+        self._next: tuple[Tables, bytes] | None = None
+        """tables that are to be in use once they are stored, and those packed"""
         self._state = StateFile(state)
         self._changed = self._state.use_tables(tables_to_json(tables), before)
         try:
@@ -173,6 +175,10 @@ class EmbeddedStream:
         self.requests.remember(enriched, self.metrics.label, stacks)
         self.recent.append(enriched)
 
+    def use(self, tables: Tables, packed: bytes) -> None:
+        """Have other tables in use from the next save on, which stores them (`packed`) with the rows they apply to."""
+        self._next = None if tables is self.tables else (tables, packed)
+
     def share(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Take in (key, value) of what denoisers elsewhere published; it counts for the baselines of the next saves."""
         for key, value in records:
@@ -202,7 +208,7 @@ class EmbeddedStream:
             yield
         sketches, problems = self.denoiser.changed(), self.ledger.changed()
         # Some pairs' turn may come in a quiet moment, and the end of some problems.
-        self._changed = self._changed or bool(self._waiting or sketches or problems)
+        self._changed = self._changed or bool(self._waiting or self._next or sketches or problems)
         if not self._changed:
             return
         self._state.put("sketches", sketches)
@@ -214,9 +220,13 @@ class EmbeddedStream:
         self._state.put("series", self.metrics.changed())
         yield
         applies = {cursor.log_id: cursor.row + 1 for cursor in self.cursors.values()}
-        if (yield from self._state.saving(self._waiting.values(), applies)):
+        fresh = self._next
+        if (yield from self._state.saving(self._waiting.values(), applies, fresh and fresh[1])):
             self._changed = False
             self._put_in_force()
+            if fresh is not None:
+                self._show(fresh[0])
+                self._next = None if self._next is fresh else self._next
 
     def _refit(self) -> dict[Key, Baseline]:
         """Have a baseline worked out anew; count the lasting changes that it knows of."""
@@ -242,6 +252,11 @@ class EmbeddedStream:
             self.baselines = self.baselines.with_(self._waiting.values())
             self.metrics.put_in_force(self._waiting.values())
             self._waiting = {}
+
+    def _show(self, tables: Tables) -> None:
+        """Use tables that are stored."""
+        self.tables = tables
+        self.requests.restack(tuple(dict.fromkeys((tables.reference, *tables.references))))
 
     def prune(self, oldest: Mapping[str, int]) -> None:
         """Remove superseded baselines; `oldest` is the first row held of every log that is followed, by its id."""

@@ -10,6 +10,7 @@ from stream.baselines import NO_BASELINES, Baselines
 from stream.coefficients import Tables
 from stream.cost import RowCosts
 from stream.events import Cost, Coverage, EnrichedEvent, Provenance, RequestEvent, StackView
+from stream.faults import STATUSES
 from stream.prices import NO_BILL
 from stream.runtime import RuntimeFunction
 
@@ -104,7 +105,7 @@ def exclusion_reason(event: RequestEvent) -> str | None:
         return event.error_class
     status = event.status
     if status is not None and not 200 <= status < 300:
-        return f"status_{status // 100}xx"
+        return f"status_{status}" if status in STATUSES else f"status_{status // 100}xx"
     held_up = event.backpressure_seconds
     if held_up is not None and held_up > BACKPRESSURE_SECONDS:
         raw = event.raw_seconds

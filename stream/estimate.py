@@ -80,11 +80,9 @@ def estimate(
     elif len(wholes) >= ENOUGH_WHOLE:
         found = _Found("whole", fit_whole(wholes[:MOST_WHOLE], quantile), len(wholes), len(wholes))
     else:
-        return _nothing(
-            inf,
-            f"{len(prompts)} of {ENOUGH_STREAMED} streams that tell the first token's time, "
-            f"{len(wholes)} of {ENOUGH_WHOLE} whole durations",
-        )
+        told, what = min((len(prompts), "the first token's time"), (len(outputs), "the time per output token"))
+        streams = f"{told} of {ENOUGH_STREAMED} streams that tell {what}"
+        return _nothing(inf, f"{streams}, {len(wholes)} of {ENOUGH_WHOLE} whole durations")
     uncertainty = found.envelope.uncertainty
     if not uncertainty <= most_uncertain:
         return _nothing(

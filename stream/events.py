@@ -85,6 +85,9 @@ class RequestEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tags: tuple[str, ...] = ()
     problem: str | None = None
     strategy: str | None = None
+    trace_id: str | None = None
+    parent_span_id: str | None = None
+    trace_sampled: bool | None = None
     extra: dict[str, Any] | UnsetType = UNSET
 
     @property

@@ -49,6 +49,7 @@ def _of_pairs(pairs: list[tuple[_Labels, PairCounts]]) -> Iterator[Metric]:
     reasons = (((*key, why), n) for key, pair in pairs for why, n in sorted(pair.sums.uncovered.items()))
     yield _counter(f.UNCOVERED, reasons)
     yield _counter(f.ESTIMATED, ((key, pair.sums.estimated) for key, pair in pairs))
+    yield _counter(f.RETRIES, ((key, pair.sums.retries) for key, pair in pairs))
 
 
 def _of_denoised(pairs: list[tuple[_Labels, PairCounts]]) -> Iterator[Metric]:
@@ -66,11 +67,11 @@ def _of_baselines(
     pairs: list[tuple[_Labels, PairCounts]], baselines: list[tuple[tuple[str, str], Baseline]]
 ) -> Iterator[Metric]:
     yield _counter(f.STEPS, ((key, pair.steps) for key, pair in pairs if pair.steps or pair.sums.denoised_requests))
-    yield _gauge(f.BASELINE_VERSION, ((key, each.version) for key, each in baselines))
-    yield _gauge(f.BASELINE_OBSERVATIONS, ((key, each.n) for key, each in baselines))
-    yield _gauge(f.BASELINE_OUTPUT_TOKEN, ((key, each.per_output_token) for key, each in baselines))
-    yield _gauge(f.BASELINE_OVERHEAD, ((key, each.overhead) for key, each in baselines))
-    yield _gauge(f.BASELINE_UNTIL, ((key, each.until.timestamp()) for key, each in baselines if each.until is not None))
+    yield gauge(f.BASELINE_VERSION, ((key, each.version) for key, each in baselines))
+    yield gauge(f.BASELINE_OBSERVATIONS, ((key, each.n) for key, each in baselines))
+    yield gauge(f.BASELINE_OUTPUT_TOKEN, ((key, each.per_output_token) for key, each in baselines))
+    yield gauge(f.BASELINE_OVERHEAD, ((key, each.overhead) for key, each in baselines))
+    yield gauge(f.BASELINE_UNTIL, ((key, each.until.timestamp()) for key, each in baselines if each.until is not None))
 
 
 def _of_costs(pairs: list[tuple[_Labels, PairCounts]]) -> Iterator[Metric]:
@@ -169,7 +170,8 @@ def _counter(family: f.Family, numbers: _Numbers) -> Metric:
     return metric
 
 
-def _gauge(family: f.Family, numbers: _Numbers) -> Metric:
+def gauge(family: f.Family, numbers: _Numbers) -> Metric:
+    """Make a family of its samples: label values, in the family's order, and a number each."""
     metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
     for labels, number in numbers:
         metric.add_metric(labels, number)

@@ -1,4 +1,4 @@
-"""The metric families that `stream.metrics` exposes: name, labels, help, buckets; see `docs/metrics.md`."""
+"""Families of `stream.metrics` and `stream.strategy_metrics`: name, labels, help, buckets; see `docs/metrics.md`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,6 +100,7 @@ UNCOVERED = Family(
 ESTIMATED = Family(
     "trueclock_estimated_usage_total", _PAIR, "Requests whose tokens are estimated, not the upstream's count."
 )
+RETRIES = Family("trueclock_retries_total", _PAIR, "Attempts at an upstream after a request's first.")
 OVERHEAD = Family(
     "trueclock_gateway_overhead_seconds",
     (),
@@ -118,7 +119,7 @@ OPERATION = Family(
 FIRST_CHUNK = Family(
     "gen_ai_client_operation_time_to_first_chunk_seconds",
     _OPERATION,
-    "From the request sent to the first byte of a streamed reply.",
+    "From the request sent to the first chunk of a streamed reply.",
     hist.FIRST_TOKEN_SECONDS,
 )
 TOKENS = Family("gen_ai_client_token_usage", (*_OPERATION, "gen_ai_token_type"), "Tokens of a request.", hist.TOKENS)
@@ -142,7 +143,7 @@ OUTPUT_TOKEN = Family(
 )
 
 FAMILIES = (
-    *(REQUESTS, RAW, IDEALIZED, SLOWDOWN, FASTER, EXTRAPOLATED, COVERED, UNCOVERED, ESTIMATED),
+    *(REQUESTS, RAW, IDEALIZED, SLOWDOWN, FASTER, EXTRAPOLATED, COVERED, UNCOVERED, ESTIMATED, RETRIES),
     *(RAW_OF_DENOISED, DENOISED, CONTENTION, FASTER_THAN_DENOISED),
     *(DECOMPOSED, RAW_OF_DECOMPOSED, IDEALIZED_OF_DECOMPOSED, DENOISED_OF_DECOMPOSED),
     *(STEPS, BASELINE_VERSION, BASELINE_OBSERVATIONS, BASELINE_OUTPUT_TOKEN, BASELINE_OVERHEAD, BASELINE_UNTIL),
@@ -151,4 +152,38 @@ FAMILIES = (
     *(OVERHEAD, OVERFLOW),
     *(OPERATION, FIRST_CHUNK, TOKENS, SERVER, FIRST_TOKEN, OUTPUT_TOKEN),
 )
-"""Every family, in the order of exposition."""
+"""Every family of enriched events, in the order of exposition."""
+
+_STRATEGY = ("model", "strategy")
+_STRATEGY_ON = (*_STRATEGY, "stack")
+_FRONTIER = ("stack", "basis")
+JUDGED = Family("trueclock_strategy_judged_problems", _STRATEGY, "Problems of this strategy with an outcome.")
+UNSOLVED = Family("trueclock_strategy_unsolved_problems", _STRATEGY, "Those of them without any success.")
+SUCCESS_RATES = Family("trueclock_strategy_success_rate_sum", _STRATEGY, "Sum of the success rates at these problems.")
+CORRECT = Family("trueclock_strategy_correct_attempts", _STRATEGY, "Sum of their attempts' values, 0 to 1 each.")
+STRATEGY_DOLLARS = Family(
+    "trueclock_strategy_cost_dollars", (*_STRATEGY_ON, "basis"), "What all requests for these problems cost."
+)
+STRATEGY_ENERGY = Family(
+    "trueclock_strategy_energy_joules", (*_STRATEGY_ON, "basis"), "Energy that the servers draw for these requests."
+)
+STRATEGY_FLOPS = Family("trueclock_strategy_flops", _STRATEGY_ON, "Forward FLOPs of these requests.")
+STRATEGY_SECONDS = Family(
+    "trueclock_strategy_idealized_seconds", _STRATEGY_ON, "Idealized runtimes of these requests, added."
+)
+FRONTIER_DOLLARS = Family(
+    "trueclock_frontier_cost_of_pass_dollars", _FRONTIER, "Mean of the least cost of a pass at each solved problem."
+)
+FRONTIER_UNSOLVED = Family("trueclock_frontier_unsolved_problems", _FRONTIER, "Judged problems that nothing solves.")
+JUDGED_PROBLEMS = Family("trueclock_judged_problems", (), "Problems with an outcome of any strategy.")
+UNMATCHED = Family("trueclock_unmatched_outcomes", ("reason",), "Outcomes that judge nothing, by reason.")
+STRATEGIES_LEFT_OUT = Family(
+    "trueclock_strategies_left_out", (), "Pairs of model and strategy beyond the 50 with most judged problems."
+)
+
+STRATEGIES = (
+    *(JUDGED, UNSOLVED, SUCCESS_RATES, CORRECT),
+    *(STRATEGY_DOLLARS, STRATEGY_ENERGY, STRATEGY_FLOPS, STRATEGY_SECONDS),
+    *(FRONTIER_DOLLARS, FRONTIER_UNSOLVED, JUDGED_PROBLEMS, UNMATCHED, STRATEGIES_LEFT_OUT),
+)
+"""Every family of `stream.strategy_metrics`, in the order of exposition."""

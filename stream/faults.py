@@ -3,7 +3,7 @@
 from stream.events import RequestEvent
 from stream.wording import seconds
 
-__all__ = ["fault"]
+__all__ = ["STATUSES", "fault"]
 
 _FAULTS = {
     "client_disconnected": "The client went away {when}: that is neither the provider's doing nor a measure of it.",
@@ -27,9 +27,10 @@ _FAULTS = {
     "model_not_found": "The gateway refused the request: no entry of its configuration serves this model.",
     "invalid_target": "The gateway refused the request: its target cannot be passed on.",
 }
-_STATUSES = {
+STATUSES = {
     400: "it takes the request for malformed, which is the caller's to mend",
     401: "the key is missing or wrong, which is the caller's or the configuration's to mend",
+    402: "the account has no credit left, so pay",
     403: "the key may not do this, which is the caller's or the configuration's to mend",
     404: "it knows no such model or path, which is the caller's or the configuration's to mend",
     408: "it gave up waiting for the request",
@@ -42,20 +43,21 @@ _STATUSES = {
     504: "something behind it took too long",
     529: "it is overloaded",
 }
+"""The statuses that ask for different acts and so are reasons of their own, such as `status_429`: what each means."""
 
 
 def fault(event: RequestEvent, reason: str) -> str:
-    """One sentence for an exclusion reason, such as `client_disconnected` or `status_4xx`."""
+    """One sentence for an exclusion reason, such as `client_disconnected` or `status_429`."""
     if event.error_class is None and reason.startswith("status_"):
         return _status(event)
-    sentence = _FAULTS.get(reason, f"The request did not complete {{when}}: {reason}.")
-    return sentence.format(when=_when(event), waited=seconds(event.backpressure_seconds or 0.0))
+    sentence = _FAULTS.get(reason, "The request did not complete {when}: {reason}.")
+    return sentence.format(when=_when(event), waited=seconds(event.backpressure_seconds or 0.0), reason=reason)
 
 
 def _status(event: RequestEvent) -> str:
     status = event.status or 0
     kind = {4: "refused", 5: "failed"}.get(status // 100, "did not give a result")
-    why = _STATUSES.get(status)
+    why = STATUSES.get(status)
     return f"The provider {kind} with status {status}" + (f": {why}." if why else ".")
 
 

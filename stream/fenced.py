@@ -14,7 +14,7 @@ tells a batch that it has from a new one by their sequence numbers.
 import asyncio
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cramjam
@@ -26,6 +26,7 @@ from aiokafka.errors import (
     InvalidProducerIdMapping,
     InvalidTxnState,
     KafkaError,
+    LeaderNotAvailableError,
     MessageSizeTooLargeError,
     NoError,
     OperationNotAttempted,
@@ -33,8 +34,10 @@ from aiokafka.errors import (
     ProducerFenced,
     RecordListTooLargeError,
     UnknownProducerId,
+    UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest, InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -45,6 +48,7 @@ __all__ = ["Claim", "ClaimLost", "Record", "TooLarge"]
 
 _TRANSACTION_MS = 60_000  # of a transaction that is aborted at once
 _TIMEOUT_MS = 20_000
+_READ_UNCOMMITTED = 0
 _PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 _COMPRESS_LEVEL = 1  # 1.8 us an event and a fourteenth of its bytes; zstd's usual level takes 3.8, lz4 1.5 for a sixth
@@ -95,13 +99,18 @@ class Claim:
         Raise ClaimLost where another one claims it at the same time.
         """
         self._sequences = {}
-        producer = await self._ask(lambda: InitProducerIdRequest(self._name, _TRANSACTION_MS))
+        # A broker that is to write the markers of two claims, and does not have the partition of one yet since it was
+        # just added, may answer neither, and all other markers wait 30 s for that: Kafka 4.3, one try of 150.
+        for topic in self._topics:
+            newest = [(topic, [(self._partition, OffsetResetStrategy.LATEST)])]
+            await self._ask_leader(topic, OffsetRequest(-1, _READ_UNCOMMITTED, newest))
+        producer = await self._ask(InitProducerIdRequest(self._name, _TRANSACTION_MS))
         who = producer.producer_id, producer.producer_epoch
         partitions = [(topic, [self._partition]) for topic in self._topics]
-        await self._ask(lambda: AddPartitionsToTxnRequest(self._name, *who, partitions))
-        await self._ask(lambda: EndTxnRequest(self._name, *who, False))
+        await self._ask(AddPartitionsToTxnRequest(self._name, *who, partitions))
+        await self._ask(EndTxnRequest(self._name, *who, False))
         # The markers are written after the answer; the next epoch is given when they are there.
-        producer = await self._ask(lambda: InitProducerIdRequest(self._name, _TRANSACTION_MS))
+        producer = await self._ask(InitProducerIdRequest(self._name, _TRANSACTION_MS))
         self._producer = producer.producer_id, producer.producer_epoch
         self._sequences = dict.fromkeys(self._topics, 0)
         self.claimed_at = time.monotonic()
@@ -115,26 +124,31 @@ class Claim:
         first = self._sequences.get(topic)
         if first is None:
             raise ClaimLost(f"{self._name} is not claimed")
-        data = _batch(records, *self._producer, first)
-        offset = await self._send(topic, data)
+        data = [(topic, [(self._partition, _batch(records, *self._producer, first))])]
+        answer = await self._ask_leader(topic, ProduceRequest(None, -1, _TIMEOUT_MS, data))
         self._sequences[topic] = (first + len(records)) & 0x7FFFFFFF
-        return offset
+        return int(answer[2])
 
-    async def _send(self, topic: str, data: bytes) -> int:
+    async def _ask_leader(self, topic: str, request: Any) -> Sequence[Any]:
+        """Ask the leader of a topic's partition until it has done it; return its answer: partition, 0 and so on.
+
+        Raise ClaimLost or TooLarge.
+        """
         where = TopicPartition(topic, self._partition)
         pause = _PAUSE_SECONDS
         while True:
             try:
                 leader = self._client.cluster.leader_for_partition(where)
-                if leader is None or leader < 0:
-                    raise KafkaError(f"{where} has no leader")
-                request = ProduceRequest(None, -1, _TIMEOUT_MS, [(topic, [(self._partition, data)])])
-                answer = await self._client.send(leader, request)
-                code, offset = answer.topics[0][1][0][1:3]
-                error = for_code(code)
+                if leader is None:
+                    raise UnknownTopicOrPartitionError
+                if leader < 0:
+                    raise LeaderNotAvailableError
+                sent = await self._client.send(leader, request)
+                answer: Sequence[Any] = sent.topics[0][1][0]
+                error = for_code(answer[1])
                 if error in (NoError, DuplicateSequenceNumber):
                     self.failing = None
-                    return int(offset)
+                    return answer
                 _raise_final(error, where)
             except KafkaError as error:
                 self.failing = f"{where.topic} {where.partition}: {error}"
@@ -142,13 +156,13 @@ class Claim:
                 await _quietly(self._client.force_metadata_update())
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _ask(self, request: Callable[[], Any]) -> Any:
+    async def _ask(self, request: Any) -> Any:
         """Ask the coordinator until it has done what it was asked; raise ClaimLost if somebody else claims too."""
         pause = _PAUSE_SECONDS / 4
         while True:
             try:
                 node = await self._client.coordinator_lookup(CoordinationType.TRANSACTION, self._name)
-                answer = await self._client.send(node, request())
+                answer = await self._client.send(node, request)
                 where, error = _refusal(answer)
                 if error is NoError:
                     self.failing = None

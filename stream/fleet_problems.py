@@ -30,7 +30,7 @@ from stream.kafka import KafkaSettings
 from stream.problems import InvalidOutcome, InvalidProblemRequest, Ledger, decode_outcome, decode_problem_request
 from stream.query import Query
 from stream.records import unreadable
-from stream.strategies import in_dollars, strategies
+from stream.strategies import in_dollars, strategies, strategies_by_stack
 from stream.topic_creation import ensure_topics
 from stream.topics import TopicError
 from stream.writer import Refusals, Writer
@@ -148,6 +148,12 @@ class FleetProblems:
         known = self.ledger.copy()
         return lambda: _encode(strategies(known, asked.stack, human))
 
+    async def compared(self, stacks: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Work the strategies out on each stack, all of one moment, in a thread; nothing where the whole is absent."""
+        if self.absent is not None:
+            return {}
+        return await asyncio.to_thread(_compared, self.ledger.copy(), stacks)
+
     async def _run(self) -> None:
         for step in (self._begin, self._follower.catch_up):
             await _in_the_end(step)
@@ -183,6 +189,11 @@ class FleetProblems:
             self.unreadable["outcomes"] += 1
             return
         self.ledger.judge(outcome)
+
+
+def _compared(ledger: Ledger, stacks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    *_, answers = strategies_by_stack(ledger, stacks)
+    return answers or {}
 
 
 def _value(record: Any) -> bytes:

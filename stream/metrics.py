@@ -21,9 +21,9 @@ from stream.labels import MAX_LABEL_LENGTH, OTHER, BoundedLabel, clean_label
 from stream.quantiles import Spread, bucket_of
 from stream.sums import Batch, Observation
 
-__all__ = ["Metrics", "StateError"]
+__all__ = ["Metrics", "StateError", "operation_of"]
 
-_MAX_REASONS = 40
+_MAX_REASONS = 64
 _CACHED_SERIES = 4096
 _IDENTIFIER = re.compile(r"[a-z0-9_]{1,48}")
 _encode = msgspec.json.Encoder().encode
@@ -109,6 +109,8 @@ class Metrics(Collector):
         batch.requests += 1
         if event.usage_source == "estimated":
             batch.estimated += 1
+        if len(event.attempts) > 1:
+            batch.retries += len(event.attempts) - 1
         if excluded or not (status is None or 200 <= status < 300):
             # Without a status a request is completed, unless something else is said of it.
             status_class = "none" if status is None else _STATUS_CLASSES.get(status, OTHER)
@@ -229,7 +231,7 @@ class Metrics(Collector):
         model_label = self._labels["model"].admit(model, doubtful=doubtful)
         provider_label = self._labels["provider"].admit(provider)
         pair_key = ("pair", upstream_label, model_label)
-        operation_key = ("operation", _operation(route), provider_label, model_label)
+        operation_key = ("operation", operation_of(route), provider_label, model_label)
         self._pairs.setdefault(pair_key, PairCounts())
         series = (pair_key, operation_key, self._operations.setdefault(operation_key, OperationCounts()))
         # A folded value is not remembered: each time is counted, and a later success may still get a place.
@@ -292,7 +294,7 @@ class Metrics(Collector):
                 raise ValueError("an unknown kind of row")
 
 
-def _operation(route: str | None) -> str:
+def operation_of(route: str | None) -> str:
     """Return `gen_ai.operation.name` of a route such as `/v1/chat/completions`."""
     parts = (route or "").partition("?")[0].rstrip("/").rsplit("/", 2)
     return _OPERATIONS.get("/".join(parts[-2:])) or _OPERATIONS.get(parts[-1], OTHER)

@@ -53,6 +53,16 @@ class Recent:
             self._latest = enriched
         self.next += len(requests)
 
+    def restack(self, stacks: tuple[str, ...]) -> None:
+        """Show what is held on other stacks, the first of which leads: those that requests come on from now on."""
+        if self._latest is None or stacks == (before := (self._latest.stack, *self._latest.stacks)):
+            return
+        width = len(_COLUMNS)
+        places = [width + before.index(name) if name in before else None for name in stacks]
+        rows = ((*row[:width], *(None if place is None else row[place] for place in places)) for row in self._rows)
+        self._rows = deque(rows, self.size)
+        self._latest = _on(stacks, self._latest)
+
     def remember(
         self, enriched: EnrichedEvent, label: Callable[[str, str | None], str], stacks: tuple[str, ...]
     ) -> None:

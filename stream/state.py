@@ -16,9 +16,20 @@ from pathlib import Path
 import msgspec
 
 from stream.baselines import Baseline
+from stream.coefficients import Tables, tables_to_json
 from stream.state_migration import migrate_pair
 
-__all__ = ["OUTCOMES", "STATE_VERSION", "Cursor", "Rows", "Saved", "StateFile", "StreamStateError", "unpacked_tables"]
+__all__ = [
+    "OUTCOMES",
+    "STATE_VERSION",
+    "Cursor",
+    "Rows",
+    "Saved",
+    "StateFile",
+    "StreamStateError",
+    "packed_tables",
+    "unpacked_tables",
+]
 
 STATE_VERSION = 3
 OUTCOMES = "outcomes"
@@ -107,7 +118,9 @@ class StateFile:
         self._pruned_to = 0
         self._waiting: dict[str, dict[str, bytes | None]] = {table: {} for table in _KEYED}
         self._tables: list[tuple[int, dict[str, int], bytes]] = []
-        """to be stored by the next save"""
+        """to be stored by the next save, packed"""
+        self._tables_version = 0
+        """of the latest, stored or to be stored"""
         self.db = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -167,22 +180,26 @@ class StateFile:
         """
         if self.saved.tables is None:
             self.saved.tables = 1, tables if before is None else before
-            self._tables.append((1, {}, self.saved.tables[1]))
+            self._tables.append((1, {}, zlib.compress(self.saved.tables[1])))
         version, last = self.saved.tables
         if last != tables:
+            version += 1
             first = {cursor.log_id: cursor.row + 1 for cursor in self.saved.cursors.values()}
-            self._tables.append((version + 1, first, tables))
+            self._tables.append((version, first, zlib.compress(tables)))
+        self._tables_version = version
         return bool(self._tables)
 
     def put(self, table: str, rows: Rows) -> None:
         """Have rows of a table of keys and values, such as `series`, written by the next save; None removes one."""
         self._waiting[table].update(rows)
 
-    def saving(self, baselines: Iterable[Baseline], applies: Mapping[str, int]) -> Generator[None, None, bool]:
-        """Write what was put, and new baselines, in steps; nothing may be put between them.
+    def saving(
+        self, baselines: Iterable[Baseline], applies: Mapping[str, int], tables: bytes | None = None
+    ) -> Generator[None, None, bool]:
+        """Write what was put, new baselines, and new `tables` (packed), in steps; nothing may be put between them.
 
-        `applies`: of each log's id the first row that these baselines apply to. All at once, or nothing: then the
-        rows wait for the next save, and False says that the baselines are not stored.
+        `applies`: of each log's id the first row that these baselines and tables apply to. All at once, or nothing:
+        then the rows wait for the next save, and False says that baselines and tables are not stored.
         """
         first = _encode(applies)
         new = [(each.version, each.upstream, each.model, first, _encode(each)) for each in baselines]
@@ -191,8 +208,10 @@ class StateFile:
             for table, waiting in self._waiting.items():
                 yield from self._write(table, waiting)
             self.db.executemany("INSERT INTO baselines VALUES (?, ?, ?, ?, ?)", new)
-            tables = [(version, _encode(since), zlib.compress(content)) for version, since, content in self._tables]
-            self.db.executemany("INSERT INTO tables VALUES (?, ?, ?)", tables)
+            versions = [(version, _encode(since), packed) for version, since, packed in self._tables]
+            if tables is not None:
+                versions.append((self._tables_version + 1, first, tables))
+            self.db.executemany("INSERT INTO tables VALUES (?, ?, ?)", versions)
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
             if self.failing is None:
@@ -205,6 +224,7 @@ class StateFile:
         for waiting in self._waiting.values():
             waiting.clear()
         self._tables.clear()
+        self._tables_version += tables is not None
         self.failing = self._unkept
         return True
 
@@ -261,8 +281,13 @@ class StateFile:
         self.db.execute(f"PRAGMA busy_timeout={_PATIENCE_SECONDS * 1000:.0f}")
 
 
+def packed_tables(tables: Tables) -> bytes:
+    """Tables as they are stored: prices make them 940 kB of JSON, of which packing leaves 80."""
+    return zlib.compress(tables_to_json(tables))
+
+
 def unpacked_tables(stored: bytes) -> bytes:
-    """Tables as JSON: prices make them 940 kB, of which packing leaves 80; version 2 stored them as they are.
+    """Tables as JSON; version 2 stored them as they are.
 
     Raises zlib.error for what is packed but damaged.
     """

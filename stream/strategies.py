@@ -11,7 +11,7 @@ definitions, with an example worked out by hand.
 
 import heapq
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
@@ -20,10 +20,10 @@ from typing import Any
 
 from stream.exact import Sum
 from stream.pareto import pareto
-from stream.problem import MEASURES, Cell, Judged, Problem
+from stream.problem import MEASURES, Cell, Judged, Problem, Verdict
 from stream.problems import Ledger
 
-__all__ = ["MEASURES", "in_dollars", "strategies", "strategies_in_steps", "wilson"]
+__all__ = ["MEASURES", "in_dollars", "strategies", "strategies_by_stack", "wilson"]
 
 _Z = 1.959963984540054  # of the normal distribution 95 % lie within so many standard deviations
 _DOLLARS = tuple(name for name in MEASURES if name.endswith("_dollars"))
@@ -37,25 +37,31 @@ def strategies(ledger: Ledger, stack: str, human: Mapping[str, float] | None = N
 
     `human` is what a person who solves any problem costs for each, by measure (see `in_dollars`).
     """
-    *_, answer = strategies_in_steps(ledger, stack, human)
-    assert answer is not None
-    return answer
+    *_, answers = strategies_by_stack(ledger, (stack,), human)
+    assert answers is not None
+    return answers[stack]
 
 
-def strategies_in_steps(
-    ledger: Ledger, stack: str, human: Mapping[str, float] | None = None
-) -> Iterator[dict[str, Any] | None]:
-    """Work `strategies` out in steps of a millisecond at most: None after each, at last the answer.
+def strategies_by_stack(
+    ledger: Ledger, stacks: Iterable[str], human: Mapping[str, float] | None = None
+) -> Iterator[dict[str, dict[str, Any]] | None]:
+    """Work `strategies` out on several stacks in steps of a millisecond at most: None after each, at last the answers.
 
-    Between them others may go on, but nothing may be counted in this ledger: give a copy of one that goes on.
+    All list the same strategies in the same order. Between the steps others may go on, but nothing may be counted in
+    this ledger: give a copy of one that goes on.
     """
     listed = yield from _listed(ledger)
-    books = _Books(stack, human or {}, listed)
+    books = {stack: _Books(stack, human or {}, listed) for stack in stacks}
     for name, problem in ledger.each():
-        books.count(name, problem)
-        yield None
-    comparison = yield from books.comparison()
-    yield {**books.overview(), "dropped": dict(ledger.dropped), **comparison}
+        verdict = problem.verdict()
+        for each in books.values():
+            each.count(name, problem, verdict)
+            yield None
+    answers = {}
+    for stack, each in books.items():
+        comparison = yield from each.comparison()
+        answers[stack] = {**each.overview(), "dropped": dict(ledger.dropped), **comparison}
+    yield answers
 
 
 def in_dollars(human: float | None) -> dict[str, float]:
@@ -260,9 +266,8 @@ class _Books:
         self._problems = self._judged = self._unsolved = 0
         self._ambiguous, self._without_requests = _Unmatched(), _Unmatched()
 
-    def count(self, name: str, problem: Problem) -> None:
-        """Count a problem."""
-        verdict = problem.verdict()
+    def count(self, name: str, problem: Problem, verdict: Verdict) -> None:
+        """Count a problem, and what its outcomes say."""
         self._outcomes += sum(map(len, verdict.values.values()))
         self._ambiguous.count(name, verdict.ambiguous)
         self._without_requests.count(name, verdict.without_requests)

@@ -73,6 +73,7 @@ def figures(group: Group, stack: str) -> dict[str, Any]:
         "excluded": sums.excluded,
         "failed": sum(number for reason, number in sums.excluded.items() if _is_failure(reason)),
         "estimated_usage": sums.estimated,
+        "retries": sums.retries,
         "completed_raw_seconds": sums.raw.sum,
         "raw_p50": quantile(sums.raw.buckets, 0.5),
         "raw_p95": quantile(sums.raw.buckets, 0.95),
@@ -94,20 +95,20 @@ def figures(group: Group, stack: str) -> dict[str, Any]:
 
 
 class Overview:
-    """Describes groups: their sums on a stack, whose measurement that is, and the baseline of a single pair."""
+    """Describes groups: their sums on a stack of `tables`, whose measurement that is, the baseline of a single pair."""
 
     def __init__(self, tables: Tables, metrics: Metrics, denoiser: Denoiser) -> None:
-        self._tables = tables
+        self.tables = tables
         self._metrics = metrics
         self._denoiser = denoiser
         self._near: dict[str, list[str]] = {}
 
     def stacks(self, whole: Sums) -> list[dict[str, Any]]:
         """Return the reference stacks, the leading one first, and what each covers of `whole`."""
-        return [self._stack(name, whole) for name in self._tables.references]
+        return [self._stack(name, whole) for name in self.tables.references]
 
     def _stack(self, name: str, whole: Sums) -> dict[str, Any]:
-        stack = self._tables.stacks[name]
+        stack = self.tables.stacks[name]
         kinds = {row.provenance for row in stack.rows.values()}
         return {
             "name": name,
@@ -151,12 +152,12 @@ class Overview:
     def _cost(self, group: Group, stack: str) -> dict[str, Any]:
         """What the group's requests cost, and what power is behind it where they are all of one row."""
         row = self._row(group, stack)[1]
-        costs = None if row is None else self._tables.costs(stack, row)
+        costs = None if row is None else self.tables.costs(stack, row)
         return {**cost_figures(group.sums, stack), "watts": watts_in_use(costs)}
 
     def constants(self, stack: str) -> dict[str, Any] | None:
         """Return the constants behind a stack's costs."""
-        return constants_in_use(self._tables, stack)
+        return constants_in_use(self.tables, stack)
 
     def _source(self, group: Group, stack: str) -> dict[str, Any]:
         """Whose measurement the group's idealized runtimes are; null where its pairs differ."""
@@ -173,7 +174,7 @@ class Overview:
         pairs = (self._metrics.pair(*pair) for pair in group.pairs)
         rows = {pair.rows[stack] for pair in pairs if pair is not None and stack in pair.rows}
         name = rows.pop() if len(rows) == 1 else None
-        return name, self._tables.stacks[stack].rows.get(name or "") if stack in self._tables.stacks else None
+        return name, self.tables.stacks[stack].rows.get(name or "") if stack in self.tables.stacks else None
 
     def _why_uncovered(self, group: Group, stack: str) -> str | None:
         """Return the most frequent reason on a stack; null where it has the model, and what is missing was not counted.
@@ -185,7 +186,7 @@ class Overview:
         reasons = {why: number for why, number in sums.uncovered.items() if why != _UNKNOWN}
         reasons[_UNKNOWN] = sums.raw.number - sums.on(stack).requests - sum(reasons.values())
         why = max(reasons, key=lambda reason: (reasons[reason], reason))
-        leads, rows = stack == self._tables.reference, (self._tables.row(stack, model) for _, model in group.pairs)
+        leads, rows = stack == self.tables.reference, (self.tables.row(stack, model) for _, model in group.pairs)
         return None if why == _UNKNOWN and not leads and all(rows) else why
 
     def _names_like(self, group: Group) -> list[str]:
@@ -197,7 +198,7 @@ class Overview:
         if model not in self._near:
             if len(self._near) >= _REMEMBERED:
                 self._near.clear()
-            self._near[model] = self._tables.near(None, model)
+            self._near[model] = self.tables.near(None, model)
         return self._near[model]
 
     def _baseline(self, group: Group) -> dict[str, Any]:

@@ -33,13 +33,13 @@ class Batch:
 
     __slots__ = (
         "billed", "contention", "costed", "covered", "denoised", "estimated", "model", "odd", "raw", "requests",
-        "unbilled", "uncovered", "upstream",
+        "retries", "unbilled", "uncovered", "upstream",
     )  # fmt: skip
 
     def __init__(self, upstream: str, model: str) -> None:
         """Begin with no requests of these label values."""
         self.upstream, self.model = upstream, model
-        self.requests = self.estimated = 0
+        self.requests = self.estimated = self.retries = 0
         self.odd: list[tuple[str, str]] = []
         """status class and exclusion reason of all but those that completed, with 2xx or no status at all"""
         self.uncovered: list[str] = []
@@ -147,11 +147,14 @@ class Sums(msgspec.Struct, array_like=True):
     """unbilled_reason -> requests"""
     costs: dict[str, CostSums] = {}
     """by stack"""
+    retries: int = 0
+    """attempts at an upstream after the first, of all requests together"""
 
     def count(self, batch: Batch) -> None:
         """Count requests."""
         self.requests += batch.requests
         self.estimated += batch.estimated
+        self.retries += batch.retries
         for _, reason in batch.odd:
             if reason:
                 self.excluded[reason] = self.excluded.get(reason, 0) + 1
@@ -187,6 +190,7 @@ class Sums(msgspec.Struct, array_like=True):
         """Count all that `more` has counted."""
         self.requests += more.requests
         self.estimated += more.estimated
+        self.retries += more.retries
         _add(self.excluded, more.excluded)
         _add(self.uncovered, more.uncovered)
         self.raw.add(more.raw)

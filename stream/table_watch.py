@@ -6,9 +6,9 @@ from pathlib import Path
 
 from stream.coefficients import TableError, Tables
 
-__all__ = ["TableWatch"]
+__all__ = ["Stamp", "TableWatch", "stamp"]
 
-_Stamp = tuple[int, int, int] | None
+Stamp = tuple[int, ...] | None
 
 logger = logging.getLogger("trueclock.stream")
 
@@ -43,13 +43,14 @@ class TableWatch:
         self.tables = tables
         return True
 
-    def _look(self) -> list[_Stamp]:
-        return [_stamp(path) for path in self._files]
+    def _look(self) -> list[Stamp]:
+        return [stamp(path) for path in self._files]
 
 
-def _stamp(path: Path) -> _Stamp:
+def stamp(path: Path) -> Stamp:
+    """What is another thing once a file has changed; None where there is none."""
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

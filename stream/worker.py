@@ -84,7 +84,7 @@ class StreamWorker:
         """Make sure of the topics, waiting for brokers that are away; raise TopicError for topics that cannot serve."""
         counts = await self._in_the_end(self._topics_there)
         await self._in_the_end(self._client.bootstrap)
-        await self._client.set_topics([self.topics.enriched, self.topics.windows])
+        await self._client.set_topics([self.topics.requests, self.topics.enriched, self.topics.windows])
         await self._in_the_end(self._producer.start)
         followed = {topic: counts[topic] for topic in (self.topics.windows, self.topics.baselines) if topic in counts}
         if self.topics.baselines in counts and self.engine.pinned is None:
@@ -192,6 +192,12 @@ class StreamWorker:
     def committed_to(self, offsets: dict[int, int]) -> None:
         """Note what is committed."""
         self._committed.update(offsets)
+
+    @property
+    def input_partitions(self) -> int | None:
+        """Partitions that the input has, all workers' together, as brokers last said; None before they did."""
+        known = self._client.cluster.partitions_for_topic(self.topics.requests)
+        return len(known) if known else None
 
     @property
     def trouble(self) -> str | None:

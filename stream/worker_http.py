@@ -13,6 +13,7 @@ from stream import __version__
 from stream.fleet_problems import NotThere
 from stream.hosts import Hosts, url_of
 from stream.query import QueryError
+from stream.strategy_metrics import MOST_STACKS, StrategyMetrics
 from stream.table_watch import TableWatch
 from stream.windows_json import windows_answer
 from stream.worker import StreamWorker
@@ -34,6 +35,8 @@ class WorkerHttp:
         self._registry = CollectorRegistry()
         self._registry.register(worker.engine.metrics)
         self._registry.register(WorkerMetrics(worker, tables, __version__))
+        self._comparison = StrategyMetrics(self._compared)
+        self._registry.register(self._comparison)
         ProcessCollector(registry=self._registry)
         self._runner: web.ServerRunner | None = None
         self._hosts = Hosts("127.0.0.1")
@@ -48,6 +51,7 @@ class WorkerHttp:
 
     async def stop(self) -> None:
         """Stop listening."""
+        self._comparison.stop()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -61,6 +65,7 @@ class WorkerHttp:
             return refusal
         match request.path:
             case "/metrics":
+                await self._comparison.refresh()
                 return web.Response(body=generate_latest(self._registry), headers={"Content-Type": _TEXT})
             case "/health/live":
                 return web.Response(body=b"ok\n", content_type="text/plain")
@@ -84,6 +89,9 @@ class WorkerHttp:
     async def _windows(self, query: str) -> web.Response:
         windows, tables = self._worker.engine.windows, self._tables.tables
         return await _made(lambda: windows_answer(windows, query, tables, time.time()))
+
+    async def _compared(self) -> dict[str, dict[str, Any]]:
+        return await self._worker.problems.compared(self._tables.tables.references[:MOST_STACKS])
 
     async def _strategies(self, query: str) -> web.Response:
         problems, tables = self._worker.problems, self._tables.tables

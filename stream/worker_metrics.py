@@ -25,10 +25,15 @@ class WorkerMetrics(Collector):
         worker, counts = self._worker, self._worker.engine.counts
         about = {"version": self._version, "worker": worker.name}
         yield InfoMetricFamily("trueclock_build", "The program's version.", about)
-        yield InfoMetricFamily("trueclock_stream_tables", "Tables in use.", {"version": self._tables.tables.version})
+        tables = self._tables.tables
+        yield InfoMetricFamily("trueclock_stream_tables", "Tables in use.", {"version": tables.version})
+        yield InfoMetricFamily("trueclock_leading_stack", "The stack that leads.", {"stack": tables.reference})
         yield _gauge("tables_failing", "1 while changed tables cannot be used.", self._tables.failing is not None)
         yield _gauge("failing", "1 while records cannot be read or output not be written.", worker.trouble is not None)
         yield _gauge("partitions", "Input partitions that are its own.", len(worker.lanes))
+        if worker.input_partitions is not None:
+            text = "Partitions of the input, all workers' together."
+            yield _gauge("topic_partitions", text, worker.input_partitions)
         lag = GaugeMetricFamily(
             "trueclock_stream_lag_records", "Records of an own partition not dealt with.", labels=["partition"]
         )

@@ -29,6 +29,7 @@ __all__ = [
     "consumer",
     "create_topic",
     "delete_records",
+    "more_partitions",
     "murmur2",
     "read_topic",
     "read_until",
@@ -55,6 +56,12 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, **settings: str
         configs = {key.replace("_", "."): value for key, value in settings.items()}
         admin.create_topics([NewTopic(name, partitions, 1, topic_configs=configs)])
         admin.wait_for_topics([name])
+
+
+def more_partitions(bootstrap: str, count: int, *names: str) -> None:
+    """Give topics so many partitions in all."""
+    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+        admin.create_partitions(dict.fromkeys(names, count))
 
 
 def topics_of(bootstrap: str) -> list[str]:

@@ -266,7 +266,7 @@ def test_command(command: str, place: Place) -> None:
     if "--follow" in command:
         check_follow(command, place)
         return
-    status, output, errors = place.run(place.here(command))
+    status, output, errors = place.run(place.here(with_budget(command)))
     if command.startswith("gateway check") and importlib.util.find_spec("litellm") is None:
         assert status == 2
         assert re.match(r"gateway check: config.yaml:\d+: model_list\[2\] 'claude': .*litellm", errors)
@@ -281,9 +281,22 @@ def test_command(command: str, place: Place) -> None:
             "profiler measure: to run models here takes torch: pip install 'trueclock[profiler]'\n",
         )
         return
+    if command.startswith("profiler measure") and status == 3:  # a busy machine
+        assert re.search(r"profiler measure: the budget is spent: the same command goes on from \w+\.jsonl\n$", errors)
+        return
+    if command.startswith("profiler probe") and status == 1:  # what a busy machine's noise comes to
+        assert re.fullmatch(r"profiler probe: warning: T is known to ± \d+% only, .*\n", errors)
+        status = 0
     assert status == 0, errors
     written = re.search(r"> ([\w.]+)$", command)
     check_output(command, (place.folder / written[1]).read_text() if written else output)
+
+
+def with_budget(command: str) -> str:
+    """The command, where it measures as long as it takes, in the time that it has here."""
+    if not command.startswith("profiler measure"):
+        return command
+    return re.sub(r" --budget \S+", "", command) + f" --budget {5 * SECONDS:.0f}s"
 
 
 def test_scaled_out(place: Place, broker: Served, tmp_path: Path) -> None:
@@ -409,7 +422,7 @@ def test_demo(place: Place) -> None:
 def test_python(code: str, place: Place) -> None:
     for module in re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE):
         if importlib.util.find_spec(module) is None:
-            pytest.skip(f"{module} is not installed: pip install '.[dev]'")
+            pytest.skip(f"{module} is not installed: pip install -e '.[dev]'")
     (place.folder / "example.py").write_text(place.here(code))
     status, output, errors = place.run(f"'{sys.executable}' example.py")
     assert status == 0, errors

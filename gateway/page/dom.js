@@ -36,7 +36,7 @@ export function refill(target, wanted, make) {
 export const show = (id, visible) => byId(id).toggleAttribute("hidden", !visible);
 export const count = (number) => number.toLocaleString("en");
 export const clock = (date) => date.toLocaleTimeString("en", { hourCycle: "h23" }); // midnight is 00, never 24
-/** A reason as the figures have it, in words: `status_5xx` is "status 5xx". */
+/** A reason as the figures have it, in words: `status_503` is "status 503". */
 export const spaced = (reason) => (reason ?? "unknown").replaceAll("_", " ");
 export const percent = (part, whole) => (whole ? `${Math.round((100 * part) / whole)}%` : "–");
 export const mean = (sum, number) => (number ? sum / number : null);

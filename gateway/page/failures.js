@@ -10,7 +10,7 @@ const NO_FAILURES = new Set(["client_disconnected", "client_backpressure", "stat
 
 export const isFailure = (reason) => reason !== "" && !NO_FAILURES.has(reason);
 
-/** "38 upstream unreachable, 3 status 5xx": reasons that `keep` accepts, the most frequent first. */
+/** "38 upstream unreachable, 3 status 503": reasons that `keep` accepts, the most frequent first. */
 export function reasons(excluded, keep = () => true) {
   const found = Object.entries(excluded ?? {}).filter(([reason, number]) => number && keep(reason));
   return found.sort((a, b) => b[1] - a[1]).map(([reason, number]) => `${count(number)} ${spaced(reason)}`).join(", ");

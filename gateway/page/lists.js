@@ -97,8 +97,8 @@ function readable(name, value) {
   return name.endsWith("seconds") ? seconds(value) : count(value);
 }
 
-/** The log's state and the forwarder's, whatever they report; anything lost or failing is put on top. */
-export function showLog(log) {
+/** The log's state and the forwarder's, whatever they report; what is lost, failing or refused is put on top. */
+export function showLog(log, configuration) {
   const { forwarder, ...own } = log ?? {};
   const [recorded, forwarded] = [flat(own), flat(forwarder)];
   const say = ([name, value]) => `${name === "bytes" ? "size" : name.replace(/ seconds$/, "")} ${readable(name, value)}`;
@@ -111,6 +111,7 @@ export function showLog(log) {
   const said = [
     ...trouble("Some events are not recorded; requests go on.", recorded),
     ...trouble("Kafka does not have all events; requests go on.", forwarded),
+    ...(configuration?.failing ? [`The configuration was not changed: ${configuration.failing}`] : []),
   ];
   show("trouble", said.length > 0);
   write(byId("trouble"), said.join(". "));

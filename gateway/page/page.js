@@ -148,7 +148,7 @@ function render(summary) {
   strategies.follow(summary, address);
   showDemo(demo);
   showRecent(summary.recent ?? [], inspector.id, summary.stack);
-  showLog(summary.log);
+  showLog(summary.log, summary.configuration);
   showOverhead(summary.gateway_overhead, summary.in_flight);
   write(byId("version"), summary.version ? `trueclock ${summary.version}` : "");
   byId("json").href = api.summaryAddress(settings.since, stack);

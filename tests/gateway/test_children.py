@@ -81,7 +81,7 @@ def test_children_are_replaced_until_a_signal_comes_and_heed_none_themselves() -
         mine = os.getpid()
         def main(ready):
             assert os.getppid() == mine
-            assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            assert {signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)} == {signal.SIG_IGN}
             assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
             os.write(write, b".")
             ready()
@@ -94,12 +94,34 @@ def test_children_are_replaced_until_a_signal_comes_and_heed_none_themselves() -
         ended = []
         with Children([Child("one", main)], ended.append) as children:
             assert children.start()
-            children.watch()
+            children.watch(lambda asked: None, 10)
             children.end(20)
         print([child.name for child in ended], os.read(read, 100))
         """)
     assert said == "['one', 'one', 'one'] b'...done'\n"
     assert len([line for line in logged if "it is replaced" in line]) == 2
+
+
+def test_it_looks_every_so_often_and_at_once_where_sighup_asks_for_it() -> None:
+    said, _ = parent("""
+        mine = os.getpid()
+        def main(ready):
+            ready()
+            time.sleep(60)
+        looks = []
+        def look(asked):
+            looks.append(asked)
+            if asked:
+                os.kill(mine, signal.SIGTERM)
+            elif looks.count(False) == 3:
+                os.kill(mine, signal.SIGHUP)
+        with Children([Child("one", main)], lambda ended: None) as children:
+            assert children.start()
+            children.watch(look, 0.01)
+            children.end(0.05)
+        print(looks)
+        """)
+    assert said == "[False, False, False, True]\n"
 
 
 def test_what_does_not_end_in_time_is_killed() -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gateway.comparison import Comparisons
+from gateway.comparison import Comparisons, compared
 from stream.problems import Ledger, Measures, ProblemRequest, decode_outcome
 from stream.strategies import in_dollars, strategies
 from tests.harness import run
@@ -62,6 +62,24 @@ def test_others_have_their_turn_meanwhile(monkeypatch: pytest.MonkeyPatch) -> No
     run(scenario())
 
 
+def test_a_request_waits_for_no_more_than_a_piece_where_others_are_given_a_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.turns._HOLD_SECONDS", 0.0)
+    rests: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        await compared(ledger(100), [STACK], rest=0.25)
+        assert set(rests) == {0.25}
+        assert len(rests) >= 100
+
+    run(scenario())
+
+
 def test_what_took_long_is_given_again_for_ten_times_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(step=2.0)  # so each comparison takes two seconds
 
@@ -83,7 +101,7 @@ def test_what_took_long_is_given_again_for_ten_times_as_long(monkeypatch: pytest
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.comparison._SHARE", 1e-9)
+    monkeypatch.setattr("stream.strategy_metrics._SHARE", 1e-9)
 
     async def scenario() -> None:
         comparisons = Comparisons(ledger(1))

@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -202,24 +205,46 @@ def test_a_newer_state_is_one_clear_line(tmp_path: Path, capfd: pytest.CaptureFi
     assert f"gateway events: {tmp_path / 'stream.sqlite'}: written by a newer trueclock" in err
 
 
-def test_followed_events_wait_for_their_baseline_but_not_for_a_stream_that_is_gone(tmp_path: Path) -> None:
+@contextmanager
+def following(data_dir: Path, settle_seconds: float) -> Iterator[IO[str]]:
+    """The output of `gateway events --follow` that waits so long for an event's baseline; ended by Ctrl-C."""
+    patient = f"import gateway.events_command as its; its._SETTLE_SECONDS = {settle_seconds}; import gateway.cli"
+    program = f"{patient}; raise SystemExit(gateway.cli.main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "events", "--follow", "--data-dir", str(data_dir)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield process.stdout
+        finally:
+            os.kill(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+    assert (out, err, process.returncode) == ("", "", 130)
+
+
+def versions(lines: Iterable[str]) -> list[tuple[str, str | None]]:
+    events = map(decode_enriched, lines)
+    return [(each.event.id[-1], each.baseline_version) for each in events]
+
+
+def test_followed_events_wait_for_their_baseline(tmp_path: Path) -> None:
     log_id = logs.record(tmp_path, logs.event(1))
     logs.store(tmp_path, taken={log_id: 1})
-    following = subprocess.Popen(
-        [sys.executable, "-m", "gateway.cli", "events", "--follow", "--data-dir", str(tmp_path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert following.stdout is not None
-    try:
-        lines = [following.stdout.readline()]
+    with following(tmp_path, 60.0) as output:
+        lines = [output.readline()]
         logs.record(tmp_path, logs.event(2))
-        logs.store(tmp_path, (logs.baseline(1, 0.5), {log_id: 2}), taken={log_id: 2})
-        lines.append(following.stdout.readline())
-        logs.record(tmp_path, logs.event(3), logs.event(4))  # which nobody takes
-        lines += [following.stdout.readline(), following.stdout.readline()]
-    finally:
-        os.kill(following.pid, signal.SIGINT)
-        out, err = following.communicate(timeout=20)
-    assert [decode_enriched(line).event.id[-1] for line in lines] == ["1", "2", "3", "4"]
-    assert [decode_enriched(line).baseline_version for line in lines] == [None, "1", "1", "1"]
-    assert (out, err, following.returncode) == ("", "", 130)
+        logs.store(tmp_path, (logs.baseline(1, 0.5), {log_id: 2}))
+        logs.store(tmp_path, taken={log_id: 2})  # only now: what is taken has its values
+        lines.append(output.readline())
+    assert versions(lines) == [("1", None), ("2", "1")]
+
+
+def test_followed_events_do_not_wait_for_a_stream_that_is_gone(tmp_path: Path) -> None:
+    log_id = logs.record(tmp_path, logs.event(1))
+    logs.store(tmp_path, (logs.baseline(1, 0.5), {log_id: 2}), taken={log_id: 1})
+    with following(tmp_path, 0.1) as output:
+        lines = [output.readline()]
+        logs.record(tmp_path, logs.event(2), logs.event(3))  # which nobody takes
+        lines += [output.readline(), output.readline()]
+    assert versions(lines) == [("1", None), ("2", "1"), ("3", "1")]

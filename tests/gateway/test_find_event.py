@@ -104,6 +104,26 @@ def test_a_beginning_of_several_is_ambiguous_and_names_some(tmp_path: Path) -> N
     assert find_event(tmp_path, "a").event.id == "a", "a whole id is no beginning"
 
 
+def test_the_latest_of_a_trace_is_found_by_the_traces_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.find_event._PAGE_ROWS", 3)
+    trace, other, nobodys = "4bf92f3577b34da6a3ce929d0e0e4736", "a" * 32, "b" * 32
+    quoting = event(50, LATER + 50, tags=(f'"trace_id":"{trace}"',), extra={"inner": {"trace_id": trace}})
+    events = [event(number, LATER + number, trace_id=trace if number in (1, 4) else None) for number in range(20)]
+    record(tmp_path, *events, event(30, LATER + 30, trace_id=other), quoting)
+    assert find_event(tmp_path, trace).row == 5
+    assert find_event(tmp_path, other).row == 21
+    record(tmp_path, event(40, LATER + 3.5, trace_id=trace), worker=1)
+    assert find_event(tmp_path, trace).row == 5, "the one that ended last, whichever log has it"
+    later = record(tmp_path, event(41, LATER + 60, trace_id=trace), worker=1)
+    assert (find_event(tmp_path, trace).log_id, find_event(tmp_path, trace).row) == (later, 2)
+    assert find_event(tmp_path, events[4].id).row == 5
+    for none in (nobodys, trace[:20]):
+        with pytest.raises(EventNotFound):
+            find_event(tmp_path, none)
+    record(tmp_path, event(0, LATER + 70, id=trace))
+    assert find_event(tmp_path, trace).event.id == trace, "an event's own id goes before"
+
+
 def test_no_log_and_a_damaged_one_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(EventNotFound, match="no event log there; name the gateway's directory with --data-dir"):
         find_event(tmp_path, "a")

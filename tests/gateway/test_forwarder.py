@@ -219,7 +219,7 @@ def test_a_log_that_lost_its_end_is_forwarded_from_there(
         until(lambda: forwarder._tails)
         record(tmp_path, event(3))
         acknowledged(forwarder, 1)
-    assert "ends 3 events before what was forwarded of it" in caplog.text
+    assert "ends 3 events before what was sent of it" in caplog.text
     assert ids_in(kafka.brokers, kafka.topics.requests) == [event(3).id]
 
 

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from gateway.forwarder_cursors import CURSOR_VERSION, CursorError, Cursors
+from gateway.forwarder_cursors import CURSOR_VERSION, CursorError, Cursors, ReadLog, opened
+from gateway.log import LogError
+from tests.gateway.logs import event, record
 
 
 def test_cursors_are_kept_when_saved(tmp_path: Path) -> None:
     cursors = Cursors(tmp_path / "forwarder.sqlite")
-    assert cursors.row("a") == 0
+    assert cursors.row("a") is None
     cursors.move("a", 7)
     cursors.move("b", 8)
     cursors.save()
     cursors.move("a", 9)
     with closing(Cursors(tmp_path / "forwarder.sqlite")) as others:  # as after a crash
-        assert (others.row("a"), others.row("b"), others.row("c")) == (7, 8, 0)
+        assert (others.row("a"), others.row("b"), others.row("c")) == (7, 8, None)
     cursors.close()
     with closing(Cursors(tmp_path / "forwarder.sqlite")) as others:
         assert others.row("a") == 9
@@ -66,6 +68,39 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert "fix the directory" in refused(tmp_path / "none" / "forwarder.sqlite")
+
+
+def test_a_file_keeps_when_it_was_made(tmp_path: Path) -> None:
+    for began in (7.5, 9.0):
+        with closing(Cursors(tmp_path / "otlp.sqlite", began=began)) as cursors:
+            assert cursors.began == 7.5
+
+
+def test_a_log_whose_id_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    record(tmp_path, event(0))
+    path = tmp_path / "events-0.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'log'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    with (
+        closing(Cursors(tmp_path / "otlp.sqlite")) as cursors,
+        pytest.raises(LogError, match="the event log cannot be read: "),
+    ):
+        opened(path, ReadLog, cursors, "events")
+
+
+def test_a_log_goes_on_at_its_cursor_or_where_it_begins(tmp_path: Path) -> None:
+    log_id = record(tmp_path, *map(event, range(5)))
+    path = tmp_path / "events-0.sqlite"
+    with closing(Cursors(tmp_path / "otlp.sqlite")) as cursors:
+        for begins, row in ((3, 3), (4, 3)):
+            log = opened(path, ReadLog, cursors, "events", lambda _, begins=begins: begins)  # type: ignore[misc]
+            assert log is not None
+            assert (log.log_id, log.row, cursors.row(log_id)) == (log_id, row, row)
+            log.close()
 
 
 def test_what_the_disk_refuses_is_kept_for_the_next_time(tmp_path: Path) -> None:

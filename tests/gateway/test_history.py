@@ -15,7 +15,7 @@ from stream.coefficients import load_tables, tables_to_json
 from stream.denoise import Denoiser
 from stream.embedded import EmbeddedStream
 from stream.events import EnrichedEvent, decode_event, encode_event
-from stream.state import STATE_VERSION, StateFile
+from stream.state import STATE_VERSION, StateFile, packed_tables
 from tests.gateway import logs
 from tests.gateway.logs import baseline, event, state_version, store
 from tests.harness import run, serve, until
@@ -49,6 +49,19 @@ def test_the_latest_version_that_applies_to_the_row(tmp_path: Path) -> None:
     assert history.latest(("u", None)) is None
 
 
+def test_what_is_done_with_is_let_go(tmp_path: Path) -> None:
+    store(tmp_path, *((baseline(version), {"a": version * 10}) for version in range(1, 6)), taken={"a": 60})
+    history = History.load(tmp_path)
+    assert history.counted_to("a") == 60
+    assert history.counted_to("b") == 0
+    history.forget({"a": 34})
+    assert [version_at(history, "a", row) for row in (35, 40, 50)] == [3, 4, 5]
+    assert version_at(history, "a", 25) == 0, "nobody will ask for this one"
+    store(tmp_path, (baseline(6), {"a": 61}), taken={"a": 70})
+    history.refresh(tmp_path)
+    assert [version_at(history, "a", row) for row in (60, 61)] == [5, 6]
+
+
 def test_one_pair_alone_can_be_read(tmp_path: Path) -> None:
     store(tmp_path, (baseline(1), {}), (baseline(2, model="other"), {}), (baseline(3, upstream=None), {}))
     for pair, version in ((PAIR, 1), (("u", "other"), 2), ((None, "openai/davinci"), 3)):
@@ -70,6 +83,27 @@ def test_after_a_power_loss_the_later_version_counts(tmp_path: Path) -> None:
     store(tmp_path, (baseline(1), {"a": 50}), (baseline(2), {"a": 90}), (baseline(3), {"a": 60}))
     history = History.load(tmp_path)
     assert [version_at(history, "a", row) for row in (49, 59, 60, 95)] == [0, 1, 3, 3]
+
+
+@given(
+    starts=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=8),
+    done=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+)
+def test_what_is_forgotten_is_not_missed(starts: list[tuple[int, int]], done: tuple[int, int]) -> None:
+    """After `forget` every row that comes after those done has the version of before; old versions are gone."""
+    whole: Applied[int] = Applied()
+    short: Applied[int] = Applied()
+    for version, (a, b) in enumerate(starts, start=1):
+        whole.add({"a": a, "b": b}, version)
+        short.add({"a": a, "b": b}, version)
+    short.forget({"a": done[0], "b": done[1]})
+    for log_id, last in zip("ab", done, strict=True):
+        assert [short.at(log_id, row) for row in range(last + 1, 9)] == [
+            whole.at(log_id, row) for row in range(last + 1, 9)
+        ]
+    assert short.latest == whole.latest
+    if done == (7, 7):
+        assert len(short._versions) == 1
 
 
 @given(starts=st.lists(st.integers(1, 6), max_size=8), row=st.integers(1, 7))
@@ -199,7 +233,7 @@ class Restless(Denoiser):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_every_event_has_the_values_that_were_counted(seed: int, tmp_path: Path) -> None:
-    """Two logs, saves and crashes at any moment, restarts with other tables, a log that begins late, another that loses
+    """Two logs, saves and crashes at any moment, other tables as it runs or starts anew, a log that begins late, another that loses
     its end: what the stream made of each row last.
     """
     chance, tables = random.Random(seed), OTHERS[0]
@@ -228,6 +262,9 @@ def test_every_event_has_the_values_that_were_counted(seed: int, tmp_path: Path)
         for row in range(cursor.row + 1, min(cursor.row + 3, len(rows[log])) + 1):
             stream.take(log, [(row, rows[log][row - 1])])
             counted[log, row] = stream.recent[-1]
+        if chance.random() < 0.1:  # the configuration changes while it runs
+            fresh = chance.choice(OTHERS)
+            stream.use(fresh, packed_tables(fresh))
         if chance.random() < 0.3:
             stream.save()
     stream.close()

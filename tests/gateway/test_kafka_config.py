@@ -129,5 +129,5 @@ def test_options_that_are_wrong_are_told_of() -> None:
 
 def test_without_the_clients_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install '\.\[cluster\]'"):
+    with pytest.raises(UsageError, match=r"pip install -e '\.\[cluster\]'"):
         told(default_config(), "--kafka", "k:1")

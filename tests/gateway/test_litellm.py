@@ -6,19 +6,20 @@ import importlib.util
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.config import Config, load_config
+from gateway.litellm_dialect import Asked
 from gateway.litellm_transport import BrokenReply, LitellmReply, LitellmTransport
 from tests.servers.anthropic_like import PROMPT_TOKENS, AnthropicLike
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("litellm") is None,
-    reason="needs the extra litellm: pip install '.[litellm]' in its checkout",
+    reason="needs the extra litellm: pip install -e '.[litellm]' in its checkout",
 )
 
 CHAT = "/v1/chat/completions"
@@ -35,12 +36,12 @@ class Setup:
         self.config = config
 
     async def send(
-        self, model: str, *, path: str = CHAT, authorization: str | None = None, **body: Any
+        self, model: str, *, authorization: str | None = None, trace: Mapping[str, str] | None = None, **body: Any
     ) -> LitellmReply:
         route = self.config.route(model)
         assert route is not None
         whole = {"model": model, "messages": [{"role": "user", "content": "hi"}], **body}
-        return await self.transport.send(route, path, json.dumps(whole).encode(), authorization)
+        return await self.transport.send(route, Asked(CHAT, json.dumps(whole).encode(), authorization, trace or {}))
 
     async def ask(self, model: str, **more: Any) -> tuple[LitellmReply, bytes]:
         reply = await self.send(model, **more)
@@ -226,7 +227,7 @@ def test_what_cannot_be_a_call_is_a_400(play: Callable[..., None], path: str, bo
     async def scenario(at: Setup) -> None:
         route = at.config.route("claude-x")
         assert route is not None
-        reply = await at.transport.send(route, path, body, None)
+        reply = await at.transport.send(route, Asked(path, body))
         assert reply.status == 400
         assert says in json.loads(await reply.next_bytes())["error"]["message"]
         assert at.provider.requests == []
@@ -268,6 +269,17 @@ def test_without_a_key_of_its_own_the_entry_uses_the_callers(play: Callable[...,
         assert b"sk-other" not in body
 
     play(scenario, params="", key="sk-caller")
+
+
+def test_the_callers_trace_goes_on_to_the_provider(play: Callable[..., None]) -> None:
+    async def scenario(at: Setup) -> None:
+        trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=1"}
+        await at.ask("claude-x", trace=trace)
+        await at.ask("claude-x", trace=trace, stream=True)
+        for request in at.provider.requests:
+            assert {name: request.header(name) for name in (*trace, "x-team")} == {**trace, "x-team": "a"}
+
+    play(scenario, params=f", api_key: {KEY}, extra_headers: {{x-team: a}}")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.handoff import LIMIT, Handoff, Head
 from gateway.litellm_dialect import (
+    Asked,
     BadCall,
     call_arguments,
     chunk_bytes,
@@ -40,9 +41,11 @@ def route(provider: str = "anthropic", **params: Any) -> Route:
     return Route(upstream, "claude-x")
 
 
-def arguments(body: dict[str, Any], to: Route | None = None, authorization: str | None = None) -> dict[str, Any]:
+def arguments(
+    body: dict[str, Any], to: Route | None = None, authorization: str | None = None, **trace: str
+) -> dict[str, Any]:
     whole = {"messages": [], **body}
-    return call_arguments(to or route(), CHAT + "?beta=1", json.dumps(whole).encode(), authorization)
+    return call_arguments(to or route(), Asked(CHAT + "?beta=1", json.dumps(whole).encode(), authorization, trace))
 
 
 def test_the_model_is_the_routes_whatever_the_client_says() -> None:
@@ -63,6 +66,12 @@ def test_the_clients_parameters_go_over_the_entrys() -> None:
     made = arguments({"temperature": 1, "top_p": None, "max_tokens": 5}, route(temperature=0.1, top_p=0.5))
     assert (made["temperature"], made["top_p"], made["max_tokens"]) == (1, 0.5, 5)
     assert (made["num_retries"], made["max_retries"], made["drop_params"], made["timeout"]) == (0, 0, True, 20.0)
+
+
+def test_the_trace_goes_on_beside_the_entrys_own_headers() -> None:
+    assert "extra_headers" not in arguments({})
+    made = arguments({}, route(extra_headers={"x-team": "a"}), traceparent="00-1", tracestate="v=1")
+    assert made["extra_headers"] == {"traceparent": "00-1", "tracestate": "v=1", "x-team": "a"}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,7 @@ def test_whose_key_is_used(to: Route, authorization: str | None, key: str | None
 )
 def test_what_is_no_call(path: str, body: bytes) -> None:
     with pytest.raises(BadCall) as raised:
-        call_arguments(route(), path, body, None)
+        call_arguments(route(), Asked(path, body))
     assert error_reply(raised.value, ()).status == 400
 
 

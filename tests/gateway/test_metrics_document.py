@@ -8,12 +8,15 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.config import default_config
 from gateway.control import Control
 from gateway.fleet import FleetReader
 from gateway.forwarder_outcomes import Forwarders
+from gateway.reload import Reloads, ReloadsCollector
 from stream.coefficients import load_tables
-from stream.families import FAMILIES
+from stream.families import FAMILIES, STRATEGIES
 from stream.kafka import KafkaSettings
+from stream.state import packed_tables
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -40,13 +43,33 @@ def documented(title: str) -> _Families:
 
 def test_the_document_lists_the_gateways_own_metrics(tmp_path: Path) -> None:
     control = Control(tmp_path, load_tables(), [], "1.0")
+    control.registry.register(ReloadsCollector(Reloads))  # as `gateway run` does
     exposed = families(asyncio.run(control.exposition()).decode())
     control.close()
-    streams = {family.name for family in FAMILIES}
-    assert {name: found for name, found in exposed.items() if name not in streams} == documented(
-        "Of the gateway itself"
-    )
-    assert streams <= exposed.keys()
+    others = {family.name for family in (*FAMILIES, *STRATEGIES)}
+    assert {name: found for name, found in exposed.items() if name not in others} == documented("Of the gateway itself")
+    assert others <= exposed.keys()
+
+
+def test_the_leading_stack_is_that_of_the_tables_in_use(tmp_path: Path) -> None:
+    control = Control(tmp_path, load_tables(), [], "1.0")
+    assert led_by(control) == "a100-megatron"
+    tables = load_tables(stack="h100-predicted")
+    control.use(default_config(), tables, packed_tables(tables))
+    control.stream.save()
+    assert led_by(control) == "h100-predicted"
+    control.close()
+
+
+def led_by(control: Control) -> str:
+    (family,) = (each for each in control.registry.collect() if each.name == "trueclock_leading_stack")
+    ((name, labels, value, *_),) = family.samples
+    assert (name, value) == ("trueclock_leading_stack_info", 1)
+    return labels["stack"]
+
+
+def test_the_document_lists_the_metrics_of_strategies() -> None:
+    assert documented("Of strategies") == {family.name: (family.kind, family.labels) for family in STRATEGIES}
 
 
 def test_the_document_lists_what_kafka_adds(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_metrics_agree_with_the_events_and_the_summary() -> None:
         reasons = {key[0]: 0.0 for key in requests}
         for key, value in requests.items():
             reasons[key[0]] += value
-        assert reasons == {"": 4, "status_5xx": 1, "upstream_broken": 1, "upstream_disconnected": 1}
+        assert reasons == {"": 4, "status_500": 1, "upstream_broken": 1, "upstream_disconnected": 1}
         tokens = samples(metrics.body, "gen_ai_client_token_usage_sum")
         assert sum(tokens.values()) == sum(
             (event.prompt_tokens or 0) + (event.completion_tokens or 0) for event in events

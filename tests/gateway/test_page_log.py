@@ -57,6 +57,17 @@ def browser() -> Iterator[Chromium]:
         yield started
 
 
+def test_a_configuration_that_was_refused_is_told_of_on_top(browser: Chromium) -> None:
+    async def scenario() -> None:
+        async with serve() as gateway, browser.page(gateway.url) as page:
+            await page.wait("document.documentElement.dataset.shown >= 1")
+            refused = json.dumps({"failing": "config.yaml:3: no such key"})
+            _, hidden, said = await page.run(SHOWN % f"{json.dumps(LOG)}, {refused}")
+            assert (hidden, said) == (False, "The configuration was not changed: config.yaml:3: no such key")
+
+    run(scenario())
+
+
 def test_the_log_and_the_forwarder_are_told_of_and_what_fails_is_on_top(browser: Chromium) -> None:
     async def scenario() -> None:
         async with serve() as gateway, browser.page(gateway.url) as page:

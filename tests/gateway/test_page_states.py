@@ -221,7 +221,7 @@ def test_an_outage_is_no_calm_page(browser: Chromium, tmp_path: Path) -> None:
         write(tmp_path, list(requests([replace(JUMBO, failing=1.0), replace(DAVINCI, failing=1.0)], 41)))
         async with serve(data_dir=tmp_path) as gateway, browser.page(f"{gateway.url}/#range=all") as page:
             await settled(page, 41)
-            assert await page.text("#headline") == "No request completes: 41 of 41 failed, status 5xx"
+            assert await page.text("#headline") == "No request completes: 41 of 41 failed, status 503"
             assert await page.text("#figure-failed") == "100%"
             assert "requests fail" in await page.text("#state")
             for dark in (False, True):
@@ -256,7 +256,7 @@ def test_what_fails_is_said_beside_what_completes(browser: Chromium, tmp_path: P
             badges = await page.run(
                 "[...document.querySelectorAll('#model-rows .badge.bad')].map(it => it.textContent)"
             )
-            assert badges == [f"{failed} of {failed} failed (100%): status 5xx"]
+            assert badges == [f"{failed} of {failed} failed (100%): status 503"]
             assert "idealized runtime" in await page.text("#headline")
             assert await page.text("#state") == "live"
             assert await page.run("document.documentElement.scrollWidth") <= 400

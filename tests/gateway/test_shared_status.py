@@ -35,7 +35,7 @@ def test_a_reason_of_any_length_and_script_fits() -> None:
     shared = SharedStatus(2)
     for text in ("x" * 5000, "\N{SNOWMAN}" * 5000, "\N{GRINNING FACE}" * 5000):
         shared.workers[0].write(WorkerReport.of(1, 2**40, LogCounts(2**50, 2**50, 2**50, 1e9, text)))
-        assert shared.workers[0].read().failing == text[:200]
+        assert shared.workers[0].read().failing == text[:199] + "…"
         assert shared.workers[1].read() == WorkerReport()
     shared.workers[0].write(WorkerReport.of(1, 0, LogCounts(failing="/dis\udcffk: full")))
     assert shared.workers[0].read().failing == "/dis?k: full"

@@ -91,6 +91,27 @@ def test_the_grace_is_bounded_and_what_it_cuts_off_is_recorded_as_that(tmp_path:
     run(scenario())
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_the_grace_is_an_option(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    async def scenario() -> None:
+        options = ("--grace-seconds", "0.3", *workers)
+        async with (
+            OpenAILike() as upstream,
+            GatewayProcess("--upstream", upstream.url, *options, data_dir=tmp_path) as gateway,
+            RawClient(gateway.url) as client,
+        ):
+            await client.send(stream_request("5"))
+            await within(client.reader.readuntil(b'"content":""'))
+            status, errors = await gateway.end()
+            assert not (await client.rest()).endswith(b"0\r\n\r\n")
+        assert status == 0
+        assert "requests in flight have 0.3 s to finish" in errors
+        (event,) = await events_of(tmp_path, 1)
+        assert event.error_class == "gateway_stopped"
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, second: signal.Signals) -> None:
     async def scenario() -> None:

@@ -183,11 +183,15 @@ def test_a_refusal_of_stream_options_is_retried_once_and_remembered(shape: str) 
             direct = await chat(upstream.url, shape, stream=True)
             replies = [await chat(gateway.url, shape, stream=True) for _ in range(2)]
             first, second = await gateway.events(2)
+            await gateway.counted(2)
+            shown = await ask(gateway.url, target="/metrics")
             asked = ["stream_options" in request.json for request in upstream.requests]
         assert [reply.body for reply in replies] == [direct.body] * 2
         assert asked == [False, True, False, False]
         assert [attempt["status"] for attempt in first.attempts] == [int(shape[-3:]), 200]
         assert len(second.attempts) == 1
+        pair = f'model="{shape}",upstream="{upstream.url.removeprefix("http://")}"'
+        assert f"trueclock_retries_total{{{pair}}} 1.0\n" in shown.body.decode()
         assert (first.status, first.error_class, first.usage_source, first.completion_tokens) == (
             200,
             None,

@@ -123,6 +123,7 @@ ON_STACK = {
 OF_PAIR = {
     "requests": "trueclock_requests_total",
     "estimated_usage": "trueclock_estimated_usage_total",
+    "retries": "trueclock_retries_total",
     "denoised_requests": "trueclock_contention_ratio_count",
     "raw_of_denoised_seconds": "trueclock_raw_of_denoised_runtime_seconds_total",
     "denoised_seconds": "trueclock_denoised_runtime_seconds_total",
@@ -164,7 +165,7 @@ def test_summary_metrics_and_a_recount_agree(tmp_path: Path) -> None:
         assert summary["total"]["decomposed_requests"] >= 15
         assert [group["model"] for group in summary["groups"] if group["baseline"]] == ["opt-175b"]
         (failing,) = [group for group in summary["groups"] if group["model"] == "error-500"]
-        assert failing["excluded"] == {"status_5xx": failing["requests"]}
+        assert failing["excluded"] == {"status_500": failing["requests"]}
         assert failing["baseline_missing"].startswith("not enough")
         assert unwindowed(hour) == pytest.approx(unwindowed(summary))
 
@@ -281,7 +282,7 @@ def test_series_and_requests_add_up_to_the_summary(tmp_path: Path) -> None:
         assert few["id"] == requests["id"][-5:]
         assert none["id"] == []
         excluded = {reason for reason in requests["excluded"] if reason}
-        assert excluded == {"status_5xx"}
+        assert excluded == {"status_500"}
         columns = zip(requests["idealized"], requests["provenance"], requests["excluded"], strict=True)
         assert {(idealized is None, kind) for idealized, kind, reason in columns if not reason} == {
             (True, None), (False, "measured"), (False, "assumed"),

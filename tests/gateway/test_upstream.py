@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from gateway.upstream import Pool
+from gateway.upstream import HttpReply, Pool
 from tests.harness import ask, chat, run, serve
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
@@ -135,3 +137,16 @@ def test_prompt_tokens_are_estimated_only_where_there_are_some() -> None:
             assert (words.prompt_tokens, words.usage_source) == (9, "estimated")
 
     run(scenario())
+
+
+def test_a_process_held_up_right_after_its_write_takes_no_reply_for_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [10.0]
+    monkeypatch.setattr("gateway.upstream.monotonic", lambda: clock[0])
+
+    def write(_data: bytes) -> None:
+        clock[0] += 0.005
+
+    connection: Any = SimpleNamespace(protocol=object(), transport=SimpleNamespace(write=write))
+    reply = HttpReply(connection)
+    reply.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert reply.sent_at == 10.0

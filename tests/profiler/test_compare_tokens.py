@@ -194,7 +194,7 @@ def test_a_directory_of_the_cache_is_a_tokenizer(fixed: Path) -> None:
 
 def test_real_tokenizers_count_whole_texts(tmp_path: Path) -> None:
     """Of a file that cuts texts to three tokens and fills them up to eight, all tokens are counted."""
-    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install '.[litellm]'")
+    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[litellm]'")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
@@ -214,10 +214,10 @@ def test_real_tokenizers_count_whole_texts(tmp_path: Path) -> None:
 
 def test_an_encoding_of_tiktoken_counts_as_tiktoken_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """litellm ships two of its files, so that nothing is fetched."""
-    tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is not installed: pip install '.[litellm]'")
+    tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is not installed: pip install -e '.[litellm]'")
     found = importlib.util.find_spec("litellm")
     if found is None or found.origin is None:
-        pytest.skip("litellm is not installed: pip install '.[litellm]'")
+        pytest.skip("litellm is not installed: pip install -e '.[litellm]'")
     files = Path(found.origin).parent / "litellm_core_utils" / "tokenizers"
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(files))
     for name in ("cl100k_base", "o200k_base", "o200k_harmony"):
@@ -257,7 +257,7 @@ def test_wrong_use_is_one_clear_line(
 ) -> None:
     (fixed / "empty").mkdir()
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(fixed / "empty"))
-    pytest.importorskip("tiktoken", reason="tiktoken is not installed: pip install '.[dev]'")
+    pytest.importorskip("tiktoken", reason="tiktoken is not installed: pip install -e '.[dev]'")
     status, out, err = run(capsys, "--text", "t.txt", *arguments)
     assert (status, out) == (2, "")
     assert err.startswith(f"profiler compare: {says}")

@@ -51,7 +51,7 @@ def test_commands(
     program, *arguments = shlex.split(COMMANDS[number])
     assert program == "profiler"
     if "--text" in arguments:
-        pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install '.[litellm]'")
+        pytest.importorskip("tokenizers", reason="tokenizers is not installed: pip install -e '.[litellm]'")
     assert main(arguments) == 0
     assert {"compare": "rank", "flops": "output_flops"}.get(arguments[0], "beta") in capfd.readouterr().out
 

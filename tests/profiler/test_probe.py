@@ -379,7 +379,7 @@ def test_a_provider_that_is_never_alone_is_not_known_well(monkeypatch: pytest.Mo
 def test_too_little_says_what_is_missing_and_shows_what_there_is() -> None:
     found = probed("u", "m", events(Truth(), ALONE, 2), 0.05)
     assert found.baseline is None
-    assert found.missing == "not enough: 18 of 30 streams that tell the first token's time, 18 of 60 whole durations"
+    assert found.missing == "not enough: 6 of 30 streams that tell the time per output token, 18 of 60 whole durations"
     assert [each.replies for each in found.seen] == [2] * 9
     assert probed("u", "m", [], 0.05).seen == ()
 

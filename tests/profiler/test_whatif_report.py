@@ -61,7 +61,7 @@ def test_markdown_says_what_the_answer_says() -> None:
         "month 9",
         "month 12",
     ]
-    assert "Left out: status\\_5xx 1." in text
+    assert "Left out: status\\_500 1." in text
     assert all(note in text for note in found.notes)
     assert all(each.source.replace("_", r"\_") in text for each in found.assumptions)
 

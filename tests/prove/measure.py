@@ -287,12 +287,9 @@ def killed(work: Work, name: str, asked: Sequence[str], kills: int, most_lines: 
     claims.claim(f"{name}: the table is made", status == 0 and len(rows(table)) == 1, f"exit status {status}")
     lines = content.splitlines(keepends=True)
     places = [place for place, line in enumerate(lines) if b'"kind":"run"' in line]
-    seen = killer.told[-1].count(b"\n")
-    gone = work.luck.choice([place for place in places if place < seen])
-    claims.claim(
-        f"{name}: control: line {gone + 1}, taken away, is missed", bool(faults(without(lines, gone), killer.told))
-    )
-    again = work.luck.choice(places)
+    gone, again = work.luck.choice(places), work.luck.choice(places)
+    told = [*killer.told, content]  # a kill as it starts has seen no run
+    claims.claim(f"{name}: control: line {gone + 1}, taken away, is missed", bool(faults(without(lines, gone), told)))
     doubled = b"".join([*lines, lines[again]])
     claims.claim(f"{name}: control: line {again + 1}, a second time, is found", bool(faults(doubled)))
     complete = killer.end()

@@ -284,8 +284,8 @@ def test_errors_of_the_server_reach_the_client_and_the_event(setup: Setup) -> No
     with pytest.raises(openai.InternalServerError):  # it looks for models in a cache that is not there
         setup.through.models.list(extra_headers=headers)
     chatted, listed = setup.events(tag, 2)
-    assert (chatted["status"], chatted["exclusion_reason"], chatted["completion_tokens"]) == (400, "status_4xx", None)
-    assert (listed["status"], listed["exclusion_reason"], listed["model"]) == (500, "status_5xx", None)
+    assert (chatted["status"], chatted["exclusion_reason"], chatted["completion_tokens"]) == (400, "status_400", None)
+    assert (listed["status"], listed["exclusion_reason"], listed["model"]) == (500, "status_500", None)
     assert listed["uncovered_reason"] == "not_generation"
 
 

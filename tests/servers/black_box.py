@@ -258,7 +258,7 @@ async def _json(wire: Wire, status: int, document: Any) -> None:
 
 
 @contextlib.contextmanager
-def running(server: RawServer) -> Iterator[Any]:
+def running(server: contextlib.AbstractAsyncContextManager[Any]) -> Iterator[Any]:
     """Serve in a thread of its own, for clients that have no event loop."""
     loop, ready, done = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
 

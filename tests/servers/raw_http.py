@@ -117,6 +117,11 @@ class RawServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def open(self) -> int:
+        """Connections that are open now."""
+        return len(self._tasks)
+
     async def reply(self, request: RawRequest, wire: Wire) -> None:
         """Answer one request; cancelled when its client goes away."""
         raise AssertionError("a server says how it replies")

@@ -16,7 +16,7 @@ from stream.changes import Change, find_change
 from stream.coefficients import load_tables
 from stream.denoise import Denoiser
 from stream.enrich import enrich
-from stream.estimate import Profile
+from stream.estimate import Profile, estimate
 from stream.events import EnrichedEvent, RequestEvent
 from stream.metrics import StateError
 from stream.observation import Observation, pack, unpack
@@ -140,6 +140,19 @@ def test_merging_joins_and_counts_nothing_twice() -> None:
     (key,) = whole.baselines
     assert one.baselines[key].n == whole.baselines[key].n
     assert one.baselines[key].per_output_token == pytest.approx(whole.baselines[key].per_output_token, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("first_tokens", "per_tokens", "what"),
+    [
+        (54, 7, "7 of 30 streams that tell the time per output token"),
+        (20, 54, "20 of 30 streams that tell the first token's time"),
+        (0, 0, "0 of 30 streams that tell the first token's time"),
+    ],
+)
+def test_of_streams_the_time_is_named_that_fewer_tell(first_tokens: int, per_tokens: int, what: str) -> None:
+    seen = [Observation(n, n, 100, 50, 0.1 * (n < first_tokens), 0.01 * (n < per_tokens), 0.6) for n in range(54)]
+    assert estimate(("u", "m"), seen, 0.05).missing == f"not enough: {what}, 54 of 60 whole durations"
 
 
 def test_too_little_says_so_and_gives_nothing() -> None:

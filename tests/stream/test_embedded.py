@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from stream.coefficients import load_tables
 from stream.embedded import RECENT, EmbeddedStream, StreamStateError
 from stream.events import RequestEvent, encode_event
-from stream.state import OUTCOMES
+from stream.state import OUTCOMES, packed_tables
 from stream.strategies import strategies
 
 LOG = "events-0"
@@ -237,6 +237,45 @@ def test_nothing_is_written_while_nothing_comes(stream: EmbeddedStream, state: P
     before = stream._state.db.total_changes
     stream.save()
     assert stream._state.db.total_changes == before
+
+
+def test_other_tables_are_used_once_they_are_stored(state: Path) -> None:
+    stream, other = EmbeddedStream(state, TABLES), load_tables(stack="v100-megatron")
+    stream.take(LOG, [(1, line(1))])
+    stream.use(other, packed_tables(other))
+    stream.take(LOG, [(2, line(2))])
+    stream.save()
+    stream.take(LOG, [(3, line(3))])
+    assert [event.stack for event in stream.recent] == ["a100-megatron", "a100-megatron", "v100-megatron"]
+    assert stream.tables is other
+    # The requests that are held are shown on the stacks of now, each where it was.
+    idealized = [event.stacks["v100-megatron"].idealized_runtime_seconds for event in list(stream.recent)[:2]]
+    idealized.append(stream.recent[-1].idealized_runtime_seconds)
+    assert stream.requests.columns("v100-megatron", 0, 9)["idealized"] == idealized
+    stream.use(TABLES, packed_tables(TABLES))
+    stream.use(other, packed_tables(other))  # back before it was stored
+    before = stream._state.db.execute("SELECT count(*) FROM tables").fetchone()
+    stream.save()
+    assert stream._state.db.execute("SELECT count(*) FROM tables").fetchone() == before == (2,)
+    stream.close()
+
+
+def test_tables_that_cannot_be_stored_are_not_used(state: Path) -> None:
+    stream, other = EmbeddedStream(state, TABLES), load_tables(stack="v100-megatron")
+    stream.save()
+    stream.use(other, packed_tables(other))
+    stream._state.db.execute("PRAGMA query_only=ON")
+    stream.save()
+    assert stream.failing
+    assert stream.tables is TABLES
+    stream.take(LOG, [(1, line(1))])
+    stream._state.db.execute("PRAGMA query_only=OFF")
+    stream.save()
+    assert stream.failing is None
+    assert stream.tables is other
+    stored = stream._state.db.execute("SELECT version, applies FROM tables").fetchall()
+    assert stored[1] == (2, b'{"":2}'), "the row counted meanwhile had the former ones"
+    stream.close()
 
 
 def test_a_new_log_of_the_same_name_is_read_from_its_beginning(state: Path) -> None:

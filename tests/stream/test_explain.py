@@ -295,7 +295,8 @@ FAULTS = [
     ("error_in_reply", BROKEN, "The provider failed: its reply began well, but reports an error"),
     ("model_not_found", BROKEN, "The gateway refused the request: no entry of its configuration serves this model."),
     ("something_new", BROKEN, "The request did not complete after 2.1 s, before the reply began: something_new."),
-    ("status_5xx", {"status": 503}, "The provider failed with status 503: it is overloaded or out of order."),
+    ("status_503", {"status": 503}, "The provider failed with status 503: it is overloaded or out of order."),
+    ("status_402", {"status": 402}, "The provider refused with status 402: the account has no credit left, so pay."),
     ("status_4xx", {"status": 418}, "The provider refused with status 418."),
     ("status_3xx", {"status": 302}, "The provider did not give a result with status 302."),
 ]  # fmt: skip

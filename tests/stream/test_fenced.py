@@ -168,3 +168,32 @@ def test_a_broker_that_was_killed_gets_each_batch_once(own_broker: None, tmp_pat
         kafka_topics.create_topic(broker.bootstrap, "out")
         run(scenario(broker))
         assert values(broker.bootstrap, "out") == [b"%d" % number for number in range(written)]
+
+
+def test_a_partition_that_is_not_there_yet_is_waited_for_before_its_claim(broker: Served, topic: str) -> None:
+    """Its leader has it before the coordinator hears of it: see `Claim.take`."""
+
+    async def scenario() -> None:
+        client = AIOKafkaClient(bootstrap_servers=broker.bootstrap)
+        await client.bootstrap()
+        await client.set_topics([topic])
+        asked, send = list[str](), client.send
+
+        async def noted(node: int, request: Any, **more: Any) -> Any:
+            asked.append(type(request).__name__)
+            return await send(node, request, **more)
+
+        client.send = noted
+        claim = Claim(client, f"test-{topic}", 1, [topic])
+        taking = asyncio.create_task(claim.take())
+        while not (claim.failing and topic in claim.failing):
+            await asyncio.sleep(0.01)
+        assert "InitProducerIdRequest" not in asked
+        await asyncio.to_thread(kafka_topics.more_partitions, broker.bootstrap, 2, topic)
+        await taking
+        assert asked.index("OffsetRequest") < asked.index("InitProducerIdRequest")
+        assert claim.failing is None
+        assert await claim.append(topic, [Record(b"a", b"one")]) == 1, "the marker is before it"
+        await client.close()
+
+    run(scenario())

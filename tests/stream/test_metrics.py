@@ -21,6 +21,7 @@ from stream.events import Cost, EnrichedEvent, RequestEvent, StackView
 from stream.families import FAMILIES
 from stream.labels import MAX_LABEL_LENGTH, BoundedLabel, clean_label
 from stream.metrics import Metrics, StateError
+from stream.sums import Sums
 
 LABEL_NAMES = {family.name: family.labels for family in FAMILIES}
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -277,6 +278,14 @@ CASES: dict[str, tuple[EnrichedEvent, dict[str, dict[tuple[str, ...], float]]]] 
             "gen_ai_server_time_per_output_token_seconds_sum": {("chat", "openai", "m"): 0.02},
         },
     ),
+    "tried again, and refused in the end": (
+        enriched(
+            {"status": 503, "attempts": ({"status": 400}, {"error_class": "reset"}, {"status": 503})},
+            exclusion_reason="status_5xx",
+        ),
+        {"trueclock_requests_total": {("u", "m", "5xx", "status_5xx"): 1}, "trueclock_retries_total": {("u", "m"): 2}},
+    ),
+    "tried once": (enriched({"attempts": ({"status": 200},)}), {"trueclock_retries_total": {("u", "m"): 0}}),
     "nothing known": (
         EnrichedEvent(event=RequestEvent(model=None), uncovered_reason="no_model"),
         {
@@ -413,7 +422,7 @@ def test_hostile_stacks_and_reasons() -> None:
         metrics.observe(enriched({}, uncovered_reason=f"u{number}"))
     found = samples(metrics)
     assert len(found["trueclock_raw_runtime_seconds_total"]) == 11
-    assert len(found["trueclock_requests_total"]) + len(found["trueclock_uncovered_requests_total"]) <= 43
+    assert len(found["trueclock_requests_total"]) + len(found["trueclock_uncovered_requests_total"]) <= 67
     assert sum(found["trueclock_raw_runtime_seconds_total"].values()) == 3000
 
 
@@ -431,6 +440,7 @@ events = st.builds(
             "route": st.sampled_from([None, "/v1/completions", "/v1/models"]),
             "status": st.sampled_from([None, 200, 404, 999]),
             "usage_source": st.sampled_from([None, "estimated"]),
+            "attempts": st.integers(0, 3).map(lambda number: ({"status": 200},) * number),
             "stream": st.booleans(),
             "time_to_first_byte_seconds": seconds,
             "time_to_first_token_seconds": seconds,
@@ -491,6 +501,35 @@ def test_events_counted_together_are_counted_as_one_by_one(batches: list[list[En
         assert seen.labelled == [label for each in alone for label in each.labelled]
     assert decoded(together) == decoded(apart)
     assert exposition(together) == exposition(apart)
+
+
+@given(st.lists(st.tuples(events, st.integers(0, 3)), max_size=30), st.permutations(range(4)))
+def test_retries_of_parts_added_in_any_order_are_those_of_the_whole(
+    sequence: list[tuple[EnrichedEvent, int]], order: list[int]
+) -> None:
+    metrics, parts, whole = small(), [Sums() for _ in order], Sums()
+    for event, part in sequence:
+        for batch in metrics.observe(event).batches:
+            parts[part].count(batch)
+    for part in order:
+        whole.add(parts[part])
+    assert whole.retries == sum(max(len(event.event.attempts) - 1, 0) for event, _ in sequence)
+    assert whole.retries == sum(pair.sums.retries for _, _, pair in metrics.pairs())
+
+
+def test_a_row_that_was_stored_before_retries_were_counted_goes_on() -> None:
+    before, after = Metrics(), Metrics()
+    before.observe(enriched({"attempts": ({}, {})}, **COVERED))
+    stored = dict(before.changed())
+    pair = json.loads(stored['["pair","u","m"]'])
+    assert pair["sums"].pop() == 1
+    after.restore((stored | {'["pair","u","m"]': json.dumps(pair).encode()}).items())
+    assert samples(after)["trueclock_retries_total"] == {("u", "m"): 0}
+    after.observe(enriched({"attempts": ({}, {}, {})}))
+    found = samples(after)
+    assert found["trueclock_retries_total"] == {("u", "m"): 2}
+    assert found["trueclock_requests_total"] == {("u", "m", "2xx", ""): 2}
+    assert found["trueclock_raw_runtime_seconds_total"] == {("u", "m", "a100-megatron"): 3}
 
 
 def decoded(metrics: Metrics) -> dict[str, Any]:

@@ -131,6 +131,7 @@ def test_sums_are_those_of_a_recount() -> None:
         seen(
             at, rng.choice(["openai/davinci", "openai/curie", "unheard-of"]), rng.choice("uv"),
             seconds=rng.lognormvariate(0, 1), status=rng.choice([200, 200, 200, 500]),
+            attempts=({},) * rng.choice([1, 1, 2, 3]),
         )
         for at in sorted(rng.uniform(0, 7000) for _ in range(3000))
     ]  # fmt: skip
@@ -150,6 +151,18 @@ def test_sums_are_those_of_a_recount() -> None:
 
 def rounded(sums: Sums) -> Any:
     return json.loads(msgspec.json.encode(sums), parse_float=lambda number: float(f"{float(number):.11g}"))
+
+
+def test_a_slot_that_was_stored_before_retries_were_counted_goes_on() -> None:
+    ((key, value),) = ((key, value) for key, value in observed([seen(0)]).changed() if key.startswith(f"{SHORT}:"))
+    assert value is not None
+    cells, *rest = msgspec.msgpack.decode(value)
+    assert cells["u"]["openai/davinci"].pop() == 0
+    rollup = Rollup()
+    rollup.restore([(key, msgspec.msgpack.encode([cells, *rest]))])
+    rollup.observe(seen(1, attempts=({}, {}, {})))
+    sums = only(merged(rollup.window(START, START + 9)))
+    assert (sums.requests, sums.retries) == (2, 2)
 
 
 def test_events_of_a_slot_may_be_counted_together() -> None:

@@ -31,7 +31,7 @@ BEGAN = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 def line(number: int, model: str = "openai/davinci", **more: Any) -> bytes:
     event = RequestEvent(
-        id=str(number), model=model, upstream="up", status=200 if number % 3 else 500, prompt_tokens=100,
+        id=str(number), model=model, upstream="up", status=200 if number % 3 else 507, prompt_tokens=100,
         completion_tokens=10, raw_runtime_seconds=1.0 + number * 0.5, duration_seconds=2.0, **more,
     )  # fmt: skip
     return encode_event(event)

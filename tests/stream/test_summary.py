@@ -64,7 +64,12 @@ def sums_of(metrics: Metrics) -> list[tuple[str, str, Sums]]:
 
 
 def test_a_group_of_one_pair() -> None:
-    metrics = counted(request(), request(raw=0.3), request(status=500), request(usage_source="estimated", raw=4.0))
+    metrics = counted(
+        request(),
+        request(raw=0.3),
+        request(status=500),
+        request(usage_source="estimated", raw=4.0, attempts=({}, {}, {})),
+    )
     (found,) = described(metrics, ("model", "upstream"))
     row = TABLES.row(STACK, "openai/davinci")
     assert row is not None
@@ -75,9 +80,10 @@ def test_a_group_of_one_pair() -> None:
         "upstream": "u",
         "requests": 4,
         "completed": 3,
-        "excluded": {"status_5xx": 1},
+        "excluded": {"status_500": 1},
         "failed": 1,
         "estimated_usage": 1,
+        "retries": 2,
         "completed_raw_seconds": pytest.approx(6.3),
         "raw_p50": pytest.approx(2.0, rel=1 / 64),
         "raw_p95": pytest.approx(4.0, rel=1 / 64),
@@ -281,9 +287,9 @@ def test_the_last_requests_in_columns() -> None:
 
 def test_what_is_not_known_of_a_request_is_null() -> None:
     recent = Recent()
-    recent.observe((enrich(RequestEvent(model=None, status=500), TABLES), "", "", "status_5xx"))
+    recent.observe((enrich(RequestEvent(model=None, status=500), TABLES), "", "", "status_500"))
     found = {name: column[0] for name, column in recent.columns("a", 0, 1).items()}
-    assert found["excluded"] == "status_5xx"
+    assert found["excluded"] == "status_500"
     unknown = {"ended", "raw", "denoised", "idealized", "prompt_tokens", "output_tokens", "stream"}
     assert {name for name, value in found.items() if value is None} == unknown
 

@@ -277,7 +277,7 @@ def test_who_is_left_out_is_counted_by_reason() -> None:
     found = asked(recording)
     assert found.requests == 3, "a slow reader's request was completed all the same"
     assert found.left_out == {
-        "status_5xx": 1,
+        "status_500": 1,
         "client_closed": 1,
         "prompt_tokens_unknown": 1,
         "completion_tokens_unknown": 1,

@@ -37,11 +37,11 @@ def worker(broker: Served, prefix: str, requests: str, tmp_path: Path) -> Iterat
         yield process
 
 
-def event(name: str, ended: datetime, model: str = "davinci", raw: float = 1.0) -> bytes:
+def event(name: str, ended: datetime, model: str = "davinci", raw: float = 1.0, **more: Any) -> bytes:
     return encode_event(
         RequestEvent(
             id=name, ended_at=ended, upstream="one", model=model, status=200, stream=False, prompt_tokens=100,
-            completion_tokens=10, raw_runtime_seconds=raw,
+            completion_tokens=10, raw_runtime_seconds=raw, **more,
         )
     )  # fmt: skip
 
@@ -82,17 +82,20 @@ def test_its_first_line_and_its_answers(worker: WorkerProcess, broker: Served, r
         f"stream worker w1 is at {worker.address} and reads {requests} from {broker.bootstrap}\n"
     )
     assert worker.ask("/health/live") == worker.ask("/health/ready") == b"ok\n"
-    put(broker, requests, [event(str(number), datetime.now(UTC)) for number in range(20)])
+    retried = {"attempts": ({"status": 400}, {"status": 200})}
+    put(broker, requests, [event(str(number), datetime.now(UTC), **retried) for number in range(20)])
     status = worker.wait(lambda found: found["enriched"] == 20 and found["lag_records"] == 0)
     assert (status["name"], status["dead"], status["duplicate"], status["failing"]) == ("w1", 0, 0, None)
     worker.wait(lambda _: b"trueclock_stream_lag_records{" in (worker.ask("/metrics") or b""))
     metrics = (worker.ask("/metrics") or b"").decode()
     for line in (
         'trueclock_requests_total{exclusion_reason="",model="davinci",status_class="2xx",upstream="one"} 20.0',
+        'trueclock_retries_total{model="davinci",upstream="one"} 20.0',
         'trueclock_stream_events_total{outcome="enriched"} 20.0',
         'trueclock_stream_lag_records{partition="0"} 0.0',
         "trueclock_stream_failing 0.0",
         "trueclock_stream_partitions 2.0",
+        "trueclock_stream_topic_partitions 2.0",
     ):
         assert line in metrics
     for path, code in (("/trueclock/v1/windows?length=7", 400), ("/trueclock/v1/nothing", 404)):

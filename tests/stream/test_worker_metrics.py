@@ -3,6 +3,7 @@
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -20,16 +21,19 @@ from stream.worker_metrics import WorkerMetrics
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-async def exposed() -> dict[str, tuple[str, tuple[str, ...]]]:
+async def exposed(topics: dict[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
     watch = TableWatch([], load_tables)
     engine = Engine(watch.tables, Windows(), Denoiser(origin="one"), "llm.requests")
     worker = StreamWorker("one", KafkaSettings(("localhost:1",)), engine)
     worker.lag[0] = 1
+    watch.tables = load_tables(stack="h100-predicted")  # as after a change of their files
+    worker._client.cluster._partitions.update(topics)
     registry = CollectorRegistry()
     registry.register(WorkerMetrics(worker, watch, "1.0"))
     found = {}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         labels = tuple(family.samples[0].labels)
+        assert family.samples[0].labels.get("stack", "h100-predicted") == "h100-predicted"
         found[family.name + ("_total" if family.type == "counter" else "")] = (family.type, labels)
     await worker.close()
     return found
@@ -39,4 +43,6 @@ def test_the_document_lists_the_workers_own_metrics() -> None:
     section = DOCUMENT.read_text(encoding="utf-8").split("## Of a stream worker")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\|", section, re.MULTILINE)
     documented = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
-    assert asyncio.run(exposed()) == documented
+    assert asyncio.run(exposed({"llm.requests": {0: None, 1: None}})) == documented
+    unknown = asyncio.run(exposed({}))
+    assert documented.keys() - unknown.keys() == {"trueclock_stream_topic_partitions"}

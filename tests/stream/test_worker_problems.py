@@ -161,9 +161,22 @@ def test_every_worker_answers_as_a_recount_of_the_fleet_does(
         assert "trueclock_problems 9.0" in metrics
         assert 'trueclock_stream_problem_records_unreadable_total{topic="outcomes"} 3.0' in metrics
         assert 'trueclock_stream_problem_records_unreadable_total{topic="problems"} 2.0' in metrics
+        assert gauges(wanted) <= set(metrics.splitlines())
     written = kafka_topics.read_topic(broker.bootstrap, topics.problems)
     assert len(written) == 96 + 2
     assert all(each.partition == murmur(each.key, 4) for each in written if each.key)
+
+
+def gauges(answer: dict[str, Any]) -> set[str]:
+    """What `/metrics` says of the strategies of an answer: how many problems were judged, and what they cost."""
+    found = {"trueclock_strategies_left_out 0.0"}
+    for each in answer["strategies"]:
+        model, strategy = f'model="{each["model"]}"', f'strategy="{each["strategy"]}"'
+        judged, dollars = each["problems"] - each["unjudged"], each["measures"]["dedicated_dollars"]["total"]
+        found.add(f"trueclock_strategy_judged_problems{{{model},{strategy}}} {float(judged)}")
+        place = f'basis="dedicated",{model},stack="{answer["stack"]}",{strategy}'
+        found.add(f"trueclock_strategy_cost_dollars{{{place}}} {dollars}")
+    return found
 
 
 def murmur(key: bytes, partitions: int) -> int:

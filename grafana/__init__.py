@@ -1,0 +1,1 @@
+"""Dashboards and rules as code: `python -m grafana.generate` writes `grafana/dashboards` and `grafana/rules`."""
