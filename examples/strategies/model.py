@@ -46,9 +46,15 @@ def decode(tokens: Sequence[int]) -> str:
     return " ".join(WORDS[token] for token in tokens)
 
 
+def root_mean_square(x: Floats) -> Floats:
+    """That of each vector, as a vector of one."""
+    found: Floats = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + _EPSILON)
+    return found
+
+
 def norm(x: Floats) -> Floats:
     """Divide each vector by its root mean square."""
-    found: Floats = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + _EPSILON)
+    found: Floats = x / root_mean_square(x)
     return found
 
 

@@ -10,7 +10,19 @@ from collections.abc import Container
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.strategies.model import CONTEXT, MODELS, WORDS, Floats, Model, Shape, encode, log_softmax, norm, save
+from examples.strategies.model import (
+    CONTEXT,
+    MODELS,
+    WORDS,
+    Floats,
+    Model,
+    Shape,
+    encode,
+    log_softmax,
+    norm,
+    root_mean_square,
+    save,
+)
 from examples.strategies.sums import question, solution
 
 STEPS = {"sums-large": 3500, "sums-small": 4000}
@@ -56,7 +68,7 @@ def batch(dice: random.Random, unknown: Container[tuple[int, int]]) -> tuple[NDA
 
 
 def _norm_back(x: Floats, gradient: Floats) -> Floats:
-    size = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(1e-5))
+    size = root_mean_square(x)
     unit = x / size
     found: Floats = (gradient - unit * np.mean(gradient * unit, axis=-1, keepdims=True)) / size
     return found
