@@ -151,6 +151,8 @@ class Forwarder:
                 self._leave(window)
             tries = 0 if self._records > began else tries + 1
             self._wait(_AGAIN_SECONDS[min(tries, len(_AGAIN_SECONDS) - 1)])
+        for tail in self._tails.values():
+            tail.close()
         if self._cursors is not None:
             self._cursors.close()
 

@@ -265,9 +265,10 @@ def _certificates(folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc")
-    _openssl(folder, *new, "-x509", "-days", "30", "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.pem")
+    _openssl(folder, *new, "-x509", "-days", "30", "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.pem",
+             "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
     for name in ("server", "client"):
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nauthorityKeyIdentifier=keyid\n")
         _openssl(folder, *new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", "request")
         _openssl(folder, "x509", "-req", "-days", "30", "-in", "request", "-CA", "ca.pem", "-CAkey", "ca.key",
                  "-extfile", "names", "-out", "signed")  # fmt: skip

@@ -1,6 +1,7 @@
 """A log on its way to Kafka: which rows make a record, when, and what becomes of those that nobody takes."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -24,9 +25,20 @@ def events(number: int, size: int = 100) -> list[bytes]:
     return [b'{"id":"%d","model":null%b}' % (row, b" " * size) for row in range(1, number + 1)]
 
 
+_tails: list[Tail] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while _tails:
+        _tails.pop().close()
+
+
 def tail_of(data_dir: Path, batching: Batching | None = None, clock: Clock | None = None) -> Tail:
     tail = Tail(data_dir / "events-0.sqlite", batching or Batching(), clock or Clock())
     tail.identify()
+    _tails.append(tail)
     return tail
 
 

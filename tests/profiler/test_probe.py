@@ -149,7 +149,8 @@ def test_no_order_of_events_passes_the_budget(tmp_path_factory: pytest.TempPathF
             true += tariff().dollars(prompt, output) or 0.0
             if comes:
                 found.settle(reply(prompt, output))
-            assert true <= found.spent <= 0.02
+            assert true <= found.spent * (1 + 1e-12)  # sums of other orders
+            assert found.spent <= 0.02
 
 
 # --- asking
