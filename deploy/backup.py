@@ -8,7 +8,6 @@ To restore it, unpack it into an empty data directory before the gateway starts.
 gateway that runs are no backup: it leaves to the system when they are written to disk, and in which order.
 """
 
-import os
 import sqlite3
 import sys
 import tarfile
@@ -55,8 +54,11 @@ def _opened(path: Path) -> sqlite3.Connection:
 def main(arguments: Sequence[str]) -> int:
     """Back a data directory up; 1, and one line on standard error, where that cannot be."""
     data_dir = Path(arguments[0]) if arguments else default_data_dir()
-    if len(arguments) > 1 or not data_dir.is_dir() or os.isatty(1):
-        print(f"trueclock-backup: {data_dir}: expected a data directory, and output to a file", file=sys.stderr)
+    if len(arguments) > 1 or arguments in (["-h"], ["--help"]) or sys.stdout.isatty():
+        print("usage: trueclock-backup [DIR] > backup.tar", file=sys.stderr)
+        return 2
+    if not any(files(data_dir)):
+        print(f"trueclock-backup: {data_dir}: no data directory of a gateway", file=sys.stderr)
         return 2
     try:
         with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:

@@ -241,9 +241,13 @@ def _prices(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from gateway.kafka_options import with_kafka
+    from gateway.otlp_options import with_otlp
     from gateway.settings_file import costs_in_use, covered_destinations, load_settings_file
 
     config, tables = load_settings_file(options.file)
+    run = _parser().parse_args(["run", "--config", str(options.file)])
+    with_otlp(with_kafka(config, run), run)  # whether what these need is there
     for warning in config.warnings:
         print(warning, file=sys.stderr)
     for line in covered_destinations(config, tables):

@@ -17,9 +17,12 @@ from gateway.providers import DIALECT, Provider, provider_name
 from gateway.routes import Config, Route, Timeouts, Upstream
 from gateway.yaml_lines import ConfigError, Node, read_yaml
 
-__all__ = ["Config", "ConfigError", "Route", "Timeouts", "Upstream", "default_config", "load_config"]
+__all__ = ["NOWHERE", "Config", "ConfigError", "Route", "Timeouts", "Upstream", "default_config", "load_config"]
 
 OPENAI = "https://api.openai.com"
+_ALL_TO_OPENAI = f"to send everything to OpenAI, write upstream: {OPENAI} below trueclock"
+NOWHERE = f"it names neither upstream nor model_list: {_ALL_TO_OPENAI}"
+"""of a file that says nothing about where requests go"""
 
 _LITELLMS_OWN = frozenset({
     "litellm_settings", "general_settings", "router_settings", "environment_variables", "credential_list",
@@ -45,18 +48,23 @@ def default_config(upstream_url: str | None = None) -> Config:
 def load_config(path: Path) -> Config:
     """Read `path`; environment variables that it names are looked up now."""
     root = read_yaml(path)
-    sections = _written({} if root.empty else root.mapping((*_SECTIONS, *_LITELLMS_OWN)))
-    own = _written(sections["trueclock"].mapping(_OWN_KEYS)) if "trueclock" in sections else {}
+    given = {} if root.empty else root.mapping((*_SECTIONS, *_LITELLMS_OWN))
+    sections = _written(given)
+    given_own = sections["trueclock"].mapping(_OWN_KEYS) if "trueclock" in sections else {}
+    own = _written(given_own)
     timeouts = _timeouts(own)
     ignored = (node for key, node in sections.items() if key in _LITELLMS_OWN)
     warnings = [str(node.error("a setting of litellm's own, ignored")) for node in ignored]
     exact, wildcards = _entries(sections, timeouts, warnings)
+    implied = not ("upstream" in own or exact or wildcards)
+    if implied:
+        _check_not_cut_off(path, {**given, **given_own}, own)
     return Config(
         default=_default(own, timeouts, any_entry=bool(exact or wildcards)),
         exact=exact,
         wildcards=wildcards,
         warnings=tuple(warnings),
-        implied=not ("upstream" in own or exact or wildcards),
+        implied=implied,
         **_limits(own),
         stack=own["stack"].text() if "stack" in own else None,
         tables=_tables(own, path.parent),
@@ -73,6 +81,15 @@ def load_config(path: Path) -> Config:
 def _written(nodes: Mapping[str, Node]) -> dict[str, Node]:
     """The keys that hold something: a key with nothing after it counts as absent."""
     return {key: node for key, node in nodes.items() if not node.empty}
+
+
+def _check_not_cut_off(path: Path, given: Mapping[str, Node], own: Mapping[str, Node]) -> None:
+    """Refuse what looks like the beginning of a file: callers' keys would go to OpenAI, where they never went."""
+    for key in ("upstream", "model_list"):
+        if key in given:
+            raise given[key].error(f"nothing is named: {_ALL_TO_OPENAI}")
+    if not own:
+        raise ConfigError(f"{path}: {NOWHERE}")
 
 
 def _plain_upstream(url: str, timeouts: Timeouts) -> Upstream:

@@ -138,4 +138,4 @@ def _bound(family: int, address: tuple[Any, ...], *, shared: bool) -> socket.soc
 
 
 def _not_bound(host: str, port: int, reason: str) -> StartError:
-    return StartError(f"cannot listen on {host}:{port}: {reason}; choose another --host or --port")
+    return StartError(f"cannot listen on {host}:{port}: {reason}; choose another --host, --port or --admin")

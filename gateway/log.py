@@ -194,6 +194,8 @@ class LogWriter:
             self._fail(str(error) if isinstance(error, LogError) else f"{self.path}: {error}")
         else:
             self.counts.written += len(rows)
+            if self.counts.failing is not None:
+                logger.info("%s: written to again", self.path)
             self.counts.failing = None
             committed = True
         self.counts.commits += 1
@@ -261,7 +263,7 @@ class LogWriter:
 
     def _fail(self, reason: str) -> None:
         if self.counts.failing is None:
-            text = "%s: %s; free the disk or fix the directory: recording then goes on"
+            text = "%s: %s; free the disk or fix the directory, and it goes on; a damaged file is to be moved away"
             logger.error(text, self._loss, reason)
         self.counts.failing = reason
 

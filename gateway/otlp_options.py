@@ -64,7 +64,8 @@ def with_otlp(config: Config, options: argparse.Namespace) -> Config:
     given = {"--otlp": options.otlp, "otlp": settings.endpoint, _ENDPOINT: os.environ.get(_ENDPOINT)}
     name, url = next(((name, url) for name, url in given.items() if url), ("--otlp", ""))
     if not url:
-        raise UsageError(f"--otlp: name a URL such as http://127.0.0.1:4318, or set {_ENDPOINT}")
+        asked = "otlp: name an endpoint" if options.otlp is None else "--otlp: name a URL"
+        raise UsageError(f"{asked} such as http://127.0.0.1:4318, or set {_ENDPOINT}")
     try:
         endpoint = checked_endpoint(url)
     except ValueError as error:

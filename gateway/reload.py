@@ -18,6 +18,7 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.config import NOWHERE
 from gateway.routes import Config
 from stream.coefficients import Tables
 from stream.command import one_line
@@ -118,9 +119,7 @@ class ConfigWatch:
         began = time.time()
         fresh = self._load()
         if fresh.config.implied and not self.loaded.config.implied:
-            raise ValueError(
-                "it names neither upstream nor model_list: to send everything to OpenAI, write it as upstream"
-            )
+            raise ValueError(f"{self._files[0]}: {NOWHERE}")
         taken = self._take(fresh, asked=asked)
         self._follow_named(began)
         return taken

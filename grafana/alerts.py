@@ -17,6 +17,8 @@ from stream import families as f
 
 __all__ = ["Alert", "alerts"]
 
+_ASKED = "{{ or $labels.model `no model` }}"
+"""In a summary: requests may name no model, and what the gateway itself refuses has no upstream."""
 _PER_HOUR = {"5m": 12, "1h": 1}
 LEAST = {"5m": 20, "1h": 50}
 """requests in a window, below which a ratio raises no alert"""
@@ -120,7 +122,7 @@ def _of_providers() -> Iterator[Alert]:
         "critical",
         "5m",
         _over(ratios.FAILURES, "5m", 0.05),
-        "{{ $labels.model }} at {{ $labels.upstream }} fails",
+        f"{_ASKED} at {{{{ or $labels.upstream `the gateway` }}}} fails",
         "{{ $value | humanizePercentage }} of the requests of the last five minutes failed"
         + _most_often(ratios.FAILURES)
         + ".",
@@ -131,7 +133,7 @@ def _of_providers() -> Iterator[Alert]:
         "warning",
         "15m",
         _over(ratios.REFUSALS, "5m", 0.05),
-        "{{ $labels.upstream }} refuses requests for {{ $labels.model }}",
+        f"{{{{ or $labels.upstream `the gateway` }}}} refuses requests for {_ASKED}",
         "{{ $value | humanizePercentage }} of the requests of the last five minutes were answered with a status from "
         "400 to 499" + _most_often(ratios.REFUSALS) + ".",
     )

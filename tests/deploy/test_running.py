@@ -235,5 +235,9 @@ def events(data_home: Path) -> list[dict[str, Any]]:
 
 
 def test_a_backup_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert loaded("backup").main([str(tmp_path / "nowhere")]) == 2
-    assert "expected a data directory" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "empty"):
+        assert loaded("backup").main([str(tmp_path / name)]) == 2
+        assert capsys.readouterr() == ("", f"trueclock-backup: {tmp_path / name}: no data directory of a gateway\n")
+    assert loaded("backup").main(["--help"]) == 2
+    assert capsys.readouterr() == ("", "usage: trueclock-backup [DIR] > backup.tar\n")

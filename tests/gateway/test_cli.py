@@ -192,6 +192,25 @@ def test_an_entry_that_needs_litellm_says_so_where_it_is_missing(tmp_path: Path)
     assert all(said in line for said in ("config.yaml:", "'claude'", "litellm"))
 
 
+@pytest.mark.parametrize("name", ["check", "run"])
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ("kafka: {bootstrap.servers: 'h:9092'}", "forwarding to Kafka needs kafka-python and lz4"),
+        ("otlp: {metrics: true}", "otlp: name an endpoint such as http://127.0.0.1:4318, or set OTEL_EXPORTER"),
+    ],
+)
+def test_what_a_start_would_lack_is_said_by_the_check_too(tmp_path: Path, name: str, own: str, said: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['lz4'] = None\n")
+    file = tmp_path / "config.yaml"
+    file.write_text(f"trueclock:\n  upstream: http://h/v1\n  {own}\n")
+    options = ("check", str(file)) if name == "check" else ("run", "--config", str(file), "--data-dir", str(tmp_path))
+    status, out, errors = called("gateway.cli", *options, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert (status, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert said in line
+
+
 # --- stack and assume
 
 

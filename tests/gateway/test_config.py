@@ -186,7 +186,8 @@ def test_parameters_that_cannot_be_applied_to_bytes_are_a_warning(tmp_path: Path
 
 def test_litellms_own_sections_are_a_warning_each(tmp_path: Path) -> None:
     text = (
-        "litellm_settings:\n  drop_params: true\ngeneral_settings: {master_key: os.environ/NOT_SET}\nmodel_list: []\n"
+        "litellm_settings:\n  drop_params: true\ngeneral_settings: {master_key: os.environ/NOT_SET}\n"
+        "trueclock: {upstream: 'http://h'}\n"
     )
     lines = [warning.replace(f"{tmp_path}/", "") for warning in load(tmp_path, text).warnings]
     assert lines == [
@@ -236,9 +237,26 @@ def test_an_upstream_of_ones_own_is_the_default(tmp_path: Path) -> None:
         assert (route.upstream.name, route.model) == ("h:1", None)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "# nothing\n", "model_list:\n", "model_list: []\n", "trueclock:\n"])
-def test_an_empty_file_is_the_default_configuration(tmp_path: Path, text: str) -> None:
-    assert load(tmp_path, text) == default_config()
+def test_a_file_of_settings_alone_means_openai(tmp_path: Path) -> None:
+    config = load(tmp_path, "trueclock: {body_limit_bytes: 7}\n")
+    assert (config.default, config.implied) == (default_config().default, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        *((text, ": it names neither upstream nor model_list") for text in ("", "{}", "# nothing\n", "trueclock:\n")),
+        ("litellm_settings: {drop_params: true}\n", ": it names neither upstream nor model_list"),
+        ("model_list:\n", ":1: model_list: nothing is named"),
+        ("trueclock: {stack: v100-megatron}\nmodel_list: []\n", ":2: model_list: nothing is named"),
+        ("trueclock:\n  stack: v100-megatron\n  upstream:\n", ":3: trueclock.upstream: nothing is named"),
+    ],
+)
+def test_what_may_be_the_beginning_of_a_file_does_not_send_keys_to_openai(
+    tmp_path: Path, text: str, place: str
+) -> None:
+    advice = "to send everything to OpenAI, write upstream: https://api.openai.com below trueclock"
+    assert failure(tmp_path, text) == f"config.yaml{place}: {advice}"
 
 
 # --- other providers

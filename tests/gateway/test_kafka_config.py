@@ -57,7 +57,7 @@ def test_a_file_says_where_and_how(tmp_path: Path) -> None:
 
 def test_nothing_is_forwarded_unless_asked_for(tmp_path: Path) -> None:
     assert default_config().kafka is None
-    assert load(tmp_path, "trueclock:\n  kafka:\n").kafka is None
+    assert load(tmp_path, "trueclock:\n  upstream: http://h\n  kafka:\n").kafka is None
     assert told(default_config()).kafka is None
 
 

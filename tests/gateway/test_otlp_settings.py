@@ -67,7 +67,7 @@ def test_nothing_is_exported_unless_asked_for(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "malformed")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "malformed")
     assert told(default_config()) is None
-    assert told(load(tmp_path, "trueclock:\n  otlp:\n")) is None
+    assert told(load(tmp_path, "trueclock:\n  upstream: http://h\n  otlp:\n")) is None
 
 
 def test_the_environment_is_honoured_once_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

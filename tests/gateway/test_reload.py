@@ -206,7 +206,9 @@ def test_a_file_that_lost_its_upstreams_does_not_send_keys_to_openai(files: File
     """A start may take that for OpenAI; a file that is cut off, or not filled in yet, looks the same."""
     files.path.write_text(text)
     assert files.look() is None
-    assert "names neither upstream nor model_list" in (files.watch.reloads.failing or "")
+    failing = files.watch.reloads.failing or ""
+    assert failing.startswith(str(files.path))
+    assert failing.endswith("to send everything to OpenAI, write upstream: https://api.openai.com below trueclock")
     files.write(upstream="https://api.openai.com")
     assert files.look() is not None
 

@@ -270,6 +270,17 @@ MORE = {
         "TrueclockProviderBehindItsBest",
         Trouble('raw_of_denoised.*worker.*"gpt"', lambda time: time.grows(225), PROVIDER, "3"),
     ),
+    "the gateway itself refuses": (
+        "TrueclockRequestsRefused",
+        Trouble(
+            f'trueclock_requests_total{{{GATEWAY}, upstream="", model="nope", status_class="4xx", '
+            'exclusion_reason="model_not_found"}',
+            lambda time: time.grows(30),
+            {"model": "nope"},
+            "100%",
+            "model_not_found",
+        ),
+    ),
 }
 """what else raises an alert"""
 
@@ -288,6 +299,7 @@ def text(template: str, trouble: Trouble) -> str:
     """What a template says, with the value as it is to be written."""
     template = re.sub(r"\{\{ with .+? \}\}(.+?)\{\{.+\}\}\{\{ end \}\}", rf"\1{trouble.reason}", template)
     filled = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: trouble.labels[found[1]], template)
+    filled = re.sub(r"\{\{ or \$labels\.(\w+) `(.+?)` \}\}", lambda it: trouble.labels.get(it[1]) or it[2], filled)
     return re.sub(r"\{\{ \$value \| \w+ \}\}", trouble.value, filled)
 
 
