@@ -298,8 +298,7 @@ def _merge(files: Iterable[tuple[Path, TableFile]], asked: str | None) -> dict[s
 def _leading(stacks: Mapping[str, Stack], asked: str | None) -> str:
     if asked is not None:
         if asked not in stacks:
-            there = ", ".join(_references(stacks) or stacks)
-            raise TableError(f"unknown stack {asked!r}: there are {there}{_replaced(asked)}", "stack")
+            raise TableError(f"unknown stack {asked!r}: there are {', '.join(stacks)}{_replaced(asked)}", "stack")
         return asked
     if len(stacks) > 1 and DEFAULT_STACK not in stacks:
         choice = f"choose the leading one (--stack, or stack in a configuration): {', '.join(stacks)}"
@@ -314,12 +313,8 @@ def _replaced(asked: str) -> str:
     return f"; tables given replace the shipped ones: give {asked} as a table too (--table {asked})"
 
 
-def _references(stacks: Mapping[str, Stack]) -> list[str]:
-    return [name for name, stack in stacks.items() if stack.kind == "reference"]
-
-
 def _never_a_reference(stacks: Mapping[str, Stack], name: str) -> str:
-    references = _references(stacks)
+    references = [other for other, stack in stacks.items() if stack.kind == "reference"]
     choice = f"choose one of {', '.join(references)}" if references else "no table given holds one"
     return f"stack {name!r} is {stacks[name].kind}, which is never a reference: {choice}"
 
