@@ -43,8 +43,8 @@ def placed(folder: Path, port: int, gateways: tuple[int, int]) -> Path:
     assert text.count("listen 443 ssl;") == 1
     text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;")
     for old, new in zip(("4000", "4010"), gateways, strict=True):
-        assert text.count(f"127.0.0.1:{old}") == 1
-        text = text.replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}")
+        text, count = re.subn(rf"127\.0\.0\.1:{old}\b", f"127.0.0.1:{new}", text)
+        assert count == 1
     (folder / "trueclock.conf").write_text(text)
     (folder / "trueclock.tokens").write_text(f'"Bearer {TOKEN}" shop;\n')
     files = ["-keyout", folder / "trueclock.key", "-out", folder / "trueclock.crt"]

@@ -78,13 +78,14 @@ def parent(script: str) -> tuple[str, list[str]]:
 
 def test_children_are_replaced_until_a_signal_comes_and_heed_none_themselves() -> None:
     said, logged = parent("""
-        mine = os.getpid()
+        mine, (started, start) = os.getpid(), os.pipe()
         def main(ready):
             assert os.getppid() == mine
             assert {signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)} == {signal.SIG_IGN}
             assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
             os.write(write, b".")
             ready()
+            os.read(started, 1)  # or it would have ended as it started
             if len(ended) == 2:
                 os.kill(mine, signal.SIGTERM)
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -94,6 +95,7 @@ def test_children_are_replaced_until_a_signal_comes_and_heed_none_themselves() -
         ended = []
         with Children([Child("one", main)], ended.append) as children:
             assert children.start()
+            os.write(start, b"...")
             children.watch(lambda asked: None, 10)
             children.end(20)
         print([child.name for child in ended], os.read(read, 100))
@@ -194,13 +196,15 @@ def test_a_system_without_a_process_to_give_ends_a_start_but_not_what_runs() -> 
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         def main(ready):
             ready()
-            time.sleep(0.3 if first else 60)
+            os.read(started, 1)
+            time.sleep(0 if first else 60)
         def ended(child):
             first.clear()
             os.fork = none
-        first = [1]
+        first, (started, start) = [1], os.pipe()
         with Children([Child("one", main)], ended) as family:
             assert family.start()
+            os.write(start, b"..")
             while first or not family._children[0].process:
                 family._wait()
             print(len(refused), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
